@@ -1,0 +1,1 @@
+"""One request, from socket to answer: the HTTP service."""

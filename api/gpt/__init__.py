@@ -1,0 +1,1 @@
+"""The model: from files on disk to sampled text."""

@@ -1,0 +1,42 @@
+"""A request for text and how it ends; pure values that the scheduler and the routes share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class FinishReason(StrEnum):
+    """How a generation ended. Only the first three are ever told to a caller as a success."""
+
+    LENGTH = "length"
+    STOP = "stop"  # a stop string, or the end-of-text token
+    DEADLINE = "deadline"
+    ABORTED = "aborted"  # the caller went away or read too slowly
+    ERROR = "error"  # the engine failed
+    DRAINING = "draining"  # the process is shutting down
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationRequest:
+    """What to generate; already validated. Characters are code points."""
+
+    request_id: str
+    tenant: str
+    prompt: str  # never empty: the model's start text stands in for none
+    seed: int  # 0..2^63-1
+    num_chars: int
+    temperature: float = 0.8  # 0 is greedy
+    top_k: int | None = None
+    top_p: float | None = None
+    stop: tuple[str, ...] = ()
+    weight: int = 1
+    deadline: float | None = None  # on the engine's monotonic clock, seconds
+
+
+class EngineRefusedError(Exception):
+    """The engine cannot take the request now. `code` is a code of contract section 4."""
+
+    def __init__(self, code: str, retry_after_seconds: float) -> None:
+        self.code, self.retry_after_seconds = code, retry_after_seconds
+        super().__init__(code)

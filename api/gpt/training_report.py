@@ -1,0 +1,64 @@
+"""The model card and the loss plot of a training run, written from the facts that it measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def write_report(out: Path, facts: dict[str, Any]) -> None:
+    """Write `MODEL_CARD.md` and `loss.png` beside the model. `facts` is `training.json`."""
+    (out / "MODEL_CARD.md").write_text(_card(out.name, facts))
+    _plot(out / "loss.png", facts["curve"])
+
+
+def _card(name: str, facts: dict[str, Any]) -> str:
+    text, recipe = facts["text"], facts["recipe"]
+    shape = (
+        f"{recipe['n_layer']} layers, {recipe['n_head']} heads, {recipe['n_embd']} wide, "
+        f"context {recipe['block_size']} characters, vocabulary {facts['vocab_size']}"
+    )
+    return f"""# Model card: {name}
+
+A character-level GPT: {shape}; {facts["parameters"]:,} parameters, stored in bfloat16.
+
+| | |
+|---|---|
+| Data | `{text["file"]}`, {text["characters"]:,} characters, SHA-256 `{text["sha256"]}` |
+| Split | first {text["train_characters"]:,} characters trained on, last \
+{text["held_out_characters"]:,} held out |
+| Seed | {recipe["seed"]} |
+| Steps | {recipe["steps"]} of {recipe["batch"]} x {recipe["block_size"]} characters |
+| Held-out loss | **{facts["held_out_loss_nats_per_character"]:.4f} nats per character**, \
+over the whole held-out part in blocks of {recipe["block_size"]}, with the weights as stored |
+| Time | {facts["seconds"] / 60:.0f} minutes, {facts["device"]}, torch {facts["torch"]} |
+
+![Loss by characters seen](loss.png)
+
+Made by:
+
+    {facts["command"]}
+
+The recipe in full, and the curve as numbers, are in `training.json`.
+
+**What it is for.** Trying the service. It writes text in the manner of its data, one character
+at a time; it knows nothing of the world, and what it writes is not fact.
+"""
+
+
+def _plot(path: Path, curve: list[dict[str, float]]) -> None:
+    import matplotlib as mpl  # only training draws; serving never loads it
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    millions = [point["characters"] / 1e6 for point in curve]
+    axes.plot(millions, [point["train"] for point in curve], label="train (one batch)", alpha=0.6)
+    axes.plot(millions, [point["held_out"] for point in curve], label="held out (64 blocks)")
+    axes.set_xlabel("characters seen, millions")
+    axes.set_ylabel("loss, nats per character")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=120)
+    plt.close(figure)

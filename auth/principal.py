@@ -1,0 +1,53 @@
+"""What a verified key becomes: everything later code may know of the caller, and no secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from auth.plans import Plan
+
+
+class Scope(StrEnum):
+    """What a key may do."""
+
+    GENERATE = "generate"
+    USAGE_READ = "usage:read"
+    KEY_ROTATE = "key:rotate"
+    ADMIN = "admin"
+
+
+class SecretRole(StrEnum):
+    """Which of a key's at most two live secrets the caller used."""
+
+    ONLY = "only"  # no rotation is under way
+    NEW = "new"  # issued by a rotation whose old secret still lives
+    OLD = "old"  # superseded: valid until grace after the new one's first use, or the deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Rotation:
+    """A rotation under way; times are Unix seconds."""
+
+    started_at: int
+    deadline: int  # the old secret never works at or after this
+    grace_seconds: int  # counted from the first use of the new secret
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A caller whose key was verified; times are Unix seconds."""
+
+    key_id: str
+    name: str
+    tenant: str
+    plan: Plan
+    scopes: frozenset[Scope]
+    label: str  # "live" or "test"
+    expires_at: int | None
+    allowed_cidrs: tuple[str, ...]
+    created_at: int
+    secret_role: SecretRole = SecretRole.ONLY
+    rotation: Rotation | None = None
+    keyring_shard: str = ""  # the shard that holds the record ...
+    keyring_version: int = 0  # ... and the version it was read from

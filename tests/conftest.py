@@ -1,0 +1,7 @@
+"""Fixtures live in `tests/support`, one file for each real part that tests run against."""
+
+pytest_plugins = (
+    "tests.support.redis_server",
+    "tests.support.secret_manager",
+    "tests.support.tiny_model",
+)

@@ -1,0 +1,1 @@
+"""A Secret Manager server that speaks gRPC to the real client, as Google documents it."""

@@ -1,0 +1,1 @@
+"""A model small enough to train in seconds, and real."""
