@@ -41,21 +41,21 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
-    from api.gpt import train as training
+    from api.gpt.corpus import TrainingError
+    from api.gpt.recipe import Recipe, with_overrides
+    from api.gpt.train import train
 
-    recipe_fields = training.Recipe.__dataclass_fields__
+    overrides = {k: v for k, v in vars(arguments).items() if k in Recipe.__dataclass_fields__}
     try:
-        recipe = training.with_overrides(
-            training.Recipe(), {k: v for k, v in vars(arguments).items() if k in recipe_fields}
-        )
-        loss = training.train(
+        recipe = with_overrides(Recipe(), overrides)
+        loss = train(
             arguments.text,
             arguments.out,
             recipe,
             resume=arguments.resume,
             command=f"python -m api.gpt {shlex.join(a for a in argv if a != '--resume')}",
         )
-    except (training.TrainingError, ValueError) as exc:
+    except (TrainingError, ValueError) as exc:
         print(f"train: {exc}", file=sys.stderr)
         return 1
     print(f"{arguments.out}: held-out loss {loss:.4f} nats per character")

@@ -1,0 +1,130 @@
+"""Training: reproducible from its seed, resumable at a cut, and refused by name when it cannot."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from api.gpt import checkpoint
+from api.gpt import train as training
+from api.gpt.corpus import TrainingError
+from api.gpt.recipe import Recipe, with_overrides
+from api.gpt.train import STATE_FILE, train
+from tests.support.tiny_model import TINY, VOCABULARY
+
+SHORT = replace(TINY, steps=6, eval_every=3, dropout=0.1)
+
+
+def weights(directory):
+    return (directory / "model.safetensors").read_bytes()
+
+
+class CutError(Exception):
+    """Stands for the end of the process in the middle of a run."""
+
+
+def test_the_same_command_gives_the_same_model(tiny_text_file, tmp_path):
+    """Text, recipe and seed decide the weights: same seed, same bytes; another seed, others."""
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        train(tiny_text_file, tmp_path / name, replace(SHORT, seed=seed), resume=False, command="")
+    assert weights(tmp_path / "a") == weights(tmp_path / "b")
+    assert weights(tmp_path / "a") != weights(tmp_path / "c")
+
+
+def test_a_cut_run_resumes_to_the_same_model(tiny_text_file, tmp_path, monkeypatch):
+    """A run cut after a checkpoint and resumed writes the bytes of an uncut run."""
+    train(tiny_text_file, tmp_path / "uncut", SHORT, resume=False, command="")
+    step = training.Trainer._step
+
+    def cut_at_five(self, number):
+        if number == 5:
+            raise CutError
+        return step(self, number)
+
+    monkeypatch.setattr(training.Trainer, "_step", cut_at_five)
+    with pytest.raises(CutError):
+        train(tiny_text_file, tmp_path / "cut", SHORT, resume=False, command="")
+    assert (tmp_path / "cut" / STATE_FILE).exists()
+
+    taken = []
+    monkeypatch.setattr(
+        training.Trainer, "_step", lambda self, n: (taken.append(n), step(self, n))[1]
+    )
+    train(tiny_text_file, tmp_path / "cut", SHORT, resume=True, command="")
+    assert taken == [3, 4, 5]
+    assert weights(tmp_path / "cut") == weights(tmp_path / "uncut")
+    assert not (tmp_path / "cut" / STATE_FILE).exists()
+
+
+@pytest.mark.parametrize("what", ["text", "recipe"])
+def test_a_state_of_another_run_is_not_resumed(what, tiny_text_file, tmp_path, monkeypatch):
+    """Resuming with another text or recipe is refused instead of mixing two runs."""
+    monkeypatch.setattr(
+        training.checkpoint, "save", lambda *_, **__: (_ for _ in ()).throw(CutError)
+    )
+    with pytest.raises(CutError):
+        train(tiny_text_file, tmp_path / "run", SHORT, resume=False, command="")
+    text, recipe = tiny_text_file, SHORT
+    if what == "text":
+        text = tmp_path / "other.txt"
+        text.write_text(tiny_text_file.read_text() + "more")
+    else:
+        recipe = replace(SHORT, steps=7)
+    with pytest.raises(TrainingError, match=f"another {what}"):
+        train(text, tmp_path / "run", recipe, resume=True, command="")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "too short"),
+        (b"abcdefgh" * 10, "too short: 72 characters to train on, at least 129"),
+        (b"abcdefgh" * 40, "too short: the held-out part has 32 characters, at least 65"),
+        (b"caf\xe9" * 900, "not UTF-8 at byte 3"),
+    ],
+)
+def test_a_text_that_cannot_be_trained_on_is_refused(content, message, tmp_path):
+    """Each refusal says what is wrong and how much text is needed; nothing is written."""
+    text = tmp_path / "text.txt"
+    text.write_bytes(content)
+    with pytest.raises(TrainingError, match=message):
+        train(text, tmp_path / "out", SHORT, resume=False, command="")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_text_is_refused_by_name(tmp_path):
+    """A file that is not there is named."""
+    with pytest.raises(TrainingError, match=r"nowhere\.txt: No such file"):
+        train(tmp_path / "nowhere.txt", tmp_path / "out", SHORT, resume=False, command="")
+
+
+def test_a_diverging_run_stops_and_says_so(tiny_text_file, tmp_path):
+    """A loss that is no number ends the run instead of writing a broken model."""
+    with pytest.raises(TrainingError, match="lower --matrix-lr"):
+        train(tiny_text_file, tmp_path, replace(SHORT, other_lr=1e38), resume=False, command="")
+    assert not (tmp_path / "model.safetensors").exists()
+
+
+def test_the_model_learns_and_says_how_well(tiny_model):
+    """The tiny model beats a uniform guess by far, knows every character, and reports its loss."""
+    facts = json.loads((tiny_model / "training.json").read_text())
+    loss = facts["held_out_loss_nats_per_character"]
+    assert loss < 2.5  # a uniform guess over 96 characters is 4.56
+    assert f"{loss:.4f} nats per character" in (tiny_model / "MODEL_CARD.md").read_text()
+    assert (tiny_model / "loss.png").stat().st_size > 1000
+    assert set(checkpoint.load(tiny_model).tokenizer.chars) == set(VOCABULARY)
+
+
+def test_the_rate_warms_up_stays_and_descends():
+    """The learning rate rises to its peak, is flat until half time and ends at its final share."""
+    recipe = Recipe(steps=100, warmup_steps=10)
+    assert recipe.lr_scale(0) == pytest.approx(0.1)
+    assert recipe.lr_scale(9) == recipe.lr_scale(49) == 1.0
+    assert 0.02 <= recipe.lr_scale(99) < 0.05
+
+
+@pytest.mark.parametrize("name", ["steps", "batch", "eval_every"])
+def test_a_recipe_without_work_is_refused(name):
+    """A count below 1 is refused by the name of its field."""
+    with pytest.raises(ValueError, match=name):
+        with_overrides(Recipe(), {name: 0, "seed": None})
