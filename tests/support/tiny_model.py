@@ -1,10 +1,12 @@
 """A model small enough to train in seconds, and real: made by the project's own `train`."""
 
+import contextlib
 import random
 import string
 from pathlib import Path
 
 import pytest
+import torch
 
 from api.gpt.recipe import Recipe
 from api.gpt.train import train
@@ -33,6 +35,15 @@ def tiny_text(lines: int = 400) -> str:
     )
 
 
+@contextlib.contextmanager
+def one_thread():
+    """Run torch on one thread: at this size a second only waits for a turn on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.fixture(scope="session")
 def tiny_text_file(tmp_path_factory) -> Path:
     """A UTF-8 text of about 17 000 characters."""
@@ -45,5 +56,6 @@ def tiny_text_file(tmp_path_factory) -> Path:
 def tiny_model(tmp_path_factory, tiny_text_file) -> Path:
     """A model directory: 2 layers, context 64, every printable ASCII character and newline."""
     directory = tmp_path_factory.mktemp("models") / "tiny"
-    train(tiny_text_file, directory, TINY, resume=False, command="python -m api.gpt train")
+    with one_thread():
+        train(tiny_text_file, directory, TINY, resume=False, command="python -m api.gpt train")
     return directory
