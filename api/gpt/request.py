@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -40,3 +42,16 @@ class EngineRefusedError(Exception):
     def __init__(self, code: str, retry_after_seconds: float) -> None:
         self.code, self.retry_after_seconds = code, retry_after_seconds
         super().__init__(code)
+
+
+class NotEncodableError(ValueError):
+    """The text has characters that the model has no token for.
+
+    `characters` lists each once, in order of first appearance.
+    """
+
+    def __init__(self, characters: Sequence[str]) -> None:
+        self.characters = tuple(characters)
+        shown = ", ".join(json.dumps(c) for c in self.characters[:10])
+        more = f" and {len(self.characters) - 10} more" if len(self.characters) > 10 else ""
+        super().__init__(f"the model has no token for {shown}{more}")

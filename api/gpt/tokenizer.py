@@ -5,22 +5,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-
-class NotEncodableError(ValueError):
-    """The text has characters that the model has no token for.
-
-    `characters` lists each once, in order of first appearance.
-    """
-
-    def __init__(self, characters: Sequence[str]) -> None:
-        self.characters = tuple(characters)
-        shown = ", ".join(json.dumps(c) for c in self.characters[:10])
-        more = f" and {len(self.characters) - 10} more" if len(self.characters) > 10 else ""
-        super().__init__(f"the model has no token for {shown}{more}")
+from api.gpt.request import NotEncodableError
 
 
 class CharTokenizer:
