@@ -4,7 +4,8 @@ Every call is bounded in time. A call that fails raises one of the errors below,
 line that names the secret and never its payload; nothing is returned half-read.
 
 Consistency, by the weaker of the two stores: a version that `add_version` returned can be read
-by its number at once and everywhere; an alias, `latest` and the lists may lag behind.
+by its number at once and everywhere; an alias, `latest` and the lists may lag behind, even onto
+a version that was destroyed since. Numbers only grow, so whoever reads can tell old from new.
 
 Writing is compare-and-swap: `read_alias`, `add_version`, `move_alias` with the etag that was
 read. On `SecretConflictError` destroy the version just added and begin again with `read_alias`.
@@ -98,13 +99,13 @@ class SecretStore(Protocol):
         """Return where the alias points. Raise SecretNotFoundError if there is no such secret."""
 
     def add_version(self, name: str, data: bytes) -> int:
-        """Store at most `MAX_PAYLOAD_BYTES` (more: ValueError) and return the new number.
+        """Store 1 to `MAX_PAYLOAD_BYTES` bytes (else ValueError) and return the new number.
 
         No alias moves and no etag changes. Raise SecretNotFoundError if there is no such secret.
         """
 
     def move_alias(self, name: str, alias: str, number: int, etag: str) -> None:
-        """Point the alias at a version if `etag` is still the secret's.
+        """Point the alias at a version that exists, if `etag` is still the secret's.
 
         Raise SecretConflictError if it is not, SecretNotFoundError if there is no such secret.
         """
@@ -145,5 +146,11 @@ def check_alias(alias: str) -> None:
 
 def check_payload(name: str, data: bytes) -> None:
     """Raise ValueError unless `data` fits into one version in every store."""
-    if len(data) > MAX_PAYLOAD_BYTES:
-        raise ValueError(f"secret {name}: {len(data)} bytes exceed {MAX_PAYLOAD_BYTES}")
+    if not 1 <= len(data) <= MAX_PAYLOAD_BYTES:
+        raise ValueError(f"secret {name}: {len(data)} bytes; 1 to {MAX_PAYLOAD_BYTES} fit")
+
+
+def check_version(version: int | str) -> None:
+    """Raise ValueError unless `version` is a number, `latest` or what can be an alias."""
+    if isinstance(version, str) and version != "latest":
+        check_alias(version)
