@@ -1,0 +1,418 @@
+"""How much may a key use: one Redis call decides a request, one more settles it.
+
+Redis holds every counter and tells the time, so any number of instances admit together what one
+would. When it is away a call costs at most 50 ms, once a second for the whole process (no retries,
+a breaker); in between, and then, `outage` says what happens: `local` enforces this instance's
+share, `closed` refuses, `open` admits. What Redis missed is told to it when it is back: requests
+that were admitted without it, settlements that did not reach it, and charges of calls that timed
+out but may have been applied. Nothing here raises because Redis is away but `usage`.
+
+Thread-safe; needs no thread of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import date
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from api.limits.breaker import Breaker
+from api.limits.local import LocalLimiter
+from api.limits.policy import (
+    CONCURRENCY_RETRY_MS,
+    LIMIT_NAMES,
+    REFUSAL_CODES,
+    REFUSED,
+    Decision,
+    Lease,
+    exceeded_for_ever,
+    limit_states,
+    limits_of,
+)
+from api.limits.usage import DayUsage, days_of
+from auth.principal import Principal, SecretRole
+from auth.propagation_keys import (
+    keyring_pointer,
+    last_used,
+    revoked_marker,
+    rotation_first_use,
+)
+
+TIMEOUT_SECONDS = 0.05
+_MAX_CONNECTIONS = 1000  # one for each thread that is inside a call: more than any server runs
+_PROBE_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 10.0
+_UNSETTLED_KEPT = 10_000
+_UNSETTLED_AT_ONCE = 20
+
+
+class LimiterUnavailableError(Exception):
+    """Redis is away, and the question cannot be answered without it."""
+
+
+class Outage(StrEnum):
+    """What limits do while Redis is away."""
+
+    LOCAL = "local"
+    CLOSED = "closed"
+    OPEN = "open"
+
+
+class LimiterEvent(StrEnum):
+    """What an operator wants to hear of; the first two deserve a log line, all a metric."""
+
+    REDIS_LOST = "redis_lost"
+    REDIS_BACK = "redis_back"
+    DECIDED_WITHOUT_REDIS = "decided_without_redis"
+    SETTLEMENT_DEFERRED = "settlement_deferred"
+    SETTLEMENT_DROPPED = "settlement_dropped"  # too many were waiting; the log line remains
+
+
+def storage_options(timeout_seconds: float = TIMEOUT_SECONDS) -> dict[str, Any]:
+    """Return how every Redis client on the request path is set: short time-outs, no retries."""
+    return {
+        "socket_timeout": timeout_seconds,
+        "socket_connect_timeout": timeout_seconds,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Settlement:
+    lease: Lease
+    used_chars: int
+    whole: bool
+
+
+class _Script:
+    """A Lua script and its digest; the common part comes before it."""
+
+    def __init__(self, name: str) -> None:
+        here = Path(__file__)
+        parts = (here.with_name("common.lua"), here.with_name(name))
+        self.text = "\n".join(part.read_text(encoding="utf-8") for part in parts)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisLimiter:
+    """The limiter of one process."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        outage: str = Outage.LOCAL,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        on_event: Callable[[LimiterEvent, str], None] = lambda _event, _detail: None,
+        redis_clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """Connect to nothing yet. `on_event` is told of outages: (event, detail for the log).
+
+        `redis_clock_ms` stands in for Redis's own clock and is for tests that move time.
+        """
+        self._outage = Outage(outage)
+        self._clock, self._monotonic, self._redis_clock_ms = clock, monotonic, redis_clock_ms
+        self._on_event = on_event
+        self._acquire_script, self._settle_script = _Script("acquire.lua"), _Script("settle.lua")
+        # RESP2: every answer here is a flat list, and a new connection needs no handshake.
+        # Any: redis-py's own types do not tell its blocking answers from its awaitable ones.
+        self._redis: Any = redis.Redis.from_url(
+            redis_url,
+            protocol=2,
+            max_connections=_MAX_CONNECTIONS,
+            **storage_options(timeout_seconds),
+        )
+        self._breaker = Breaker(_PROBE_SECONDS, monotonic)
+        self._local = LocalLimiter(clock)
+        self._unsettled: deque[_Settlement] = deque()
+        self._instance = secrets.token_hex(8)
+        self._heartbeat_at = 0.0
+
+    def acquire(
+        self, principal: Principal, *, chars: int, lease_seconds: float, address: str
+    ) -> Decision:
+        """Charge the whole request and grant a lease, or charge nothing and say why.
+
+        `chars` is the most that the request may use. A lease that is not settled within
+        `lease_seconds` gives everything back by itself.
+        """
+        if chars < 0 or lease_seconds <= 0:
+            raise ValueError("chars must be at least 0 and lease_seconds positive")
+        lease_ms = int(lease_seconds * 1000)
+        # The id tells what was reserved, so a lease can be closed knowing nothing else of it.
+        lease_id = f"{secrets.token_hex(12)}.{chars}.{lease_ms}"
+        arguments = ("acquire", lease_id, lease_ms, chars)
+        if not self._breaker.may_try():
+            return self._without_redis(principal, chars, lease_ms, lease_id)
+        reply = self._decide(principal, arguments, address)
+        if reply is None:
+            return self._without_redis(principal, chars, lease_ms, lease_id, sent=True)
+        decision = _decision(principal, reply, chars)
+        if decision.code is not None:
+            return decision
+        admitted_at_ms = reply[5]
+        lease = Lease(lease_id, principal.tenant, principal.key_id, chars, admitted_at_ms)
+        day, month = decision.limits[2], decision.limits[3]
+        self._local.learn(
+            principal, admitted_at_ms, day.limit - day.remaining, month.limit - month.remaining
+        )
+        return replace(decision, lease=lease)
+
+    def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
+        """Say what `acquire` would decide; charge nothing.
+
+        Revocation and rotation are decided as for any request. While Redis is away the answer
+        holds no limits, and a code only where `acquire` would refuse whatever was left.
+        """
+        reply = None
+        if self._breaker.may_try():
+            reply = self._decide(principal, ("peek", "", 0, chars), address)
+        if reply is not None:
+            return _decision(principal, reply, chars)
+        self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
+        if self._rotated_out(principal):
+            return Decision(None, "invalid_key", sunset_at=_sunset(principal))
+        return Decision(None, sunset_at=_sunset(principal))
+
+    def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None:
+        """Charge `used_chars` of what was reserved and free the slot. Safe to repeat.
+
+        `finish` tells how the request ended; "refused" (admitted, but never begun) gives the
+        whole of it back. When Redis is away it is told later.
+        """
+        used = min(max(0, used_chars), lease.reserved_chars)
+        settlement = _Settlement(lease, used, whole=finish == REFUSED)
+        if lease.local:
+            self._local.settle(lease, used_chars=used, whole=settlement.whole)
+        if self._breaker.may_try() and self._tell(settlement):
+            self._tell_unsettled()
+        else:
+            self._defer(settlement)
+
+    def usage(self, tenant: str, key_ids: Iterable[str], first: date, last: date) -> list[DayUsage]:
+        """Return what the keys used on each day. Raise LimiterUnavailableError."""
+        key_ids = list(key_ids)
+        ledgers = self._ledgers(tenant, key_ids)
+        return [
+            day
+            for key_id, ledger in zip(key_ids, ledgers, strict=True)
+            for day in days_of(key_id, ledger, first, last)
+        ]
+
+    def ping(self) -> bool:
+        """Return whether Redis answers; asks it at most once a second while it does not."""
+        return self._breaker.may_try() and self._call(self._redis.ping) is not None
+
+    def close(self) -> None:
+        """Tell Redis what it still has to know, if it is there, and close the connections."""
+        while self._unsettled and self._breaker.may_try():
+            self._tell_unsettled()
+        self._redis.close()
+
+    def _decide(
+        self, principal: Principal, arguments: tuple[str | int, ...], address: str
+    ) -> list[Any] | None:
+        rotation = principal.rotation
+        chars = int(arguments[-1])
+        base = _base(principal.tenant, principal.key_id)
+        keys = (
+            revoked_marker(principal.key_id),
+            keyring_pointer(principal.keyring_shard),
+            rotation_first_use(principal.key_id, rotation.started_at if rotation else 0),
+            "qg:instances",
+            f"{base}:buckets",
+            f"{base}:leases",
+            f"{base}:lapsed",
+            f"{base}:usage",
+            f"{base}:leases:requests",
+            f"{base}:leases:chars",
+            last_used(principal.tenant, principal.key_id),
+        )
+        reply = self._run(
+            self._acquire_script,
+            keys,
+            (
+                self._redis_clock_ms() if self._redis_clock_ms else "",
+                *arguments,
+                1 if exceeded_for_ever(principal.plan, chars) else 0,
+                address,
+                self._heartbeat(),
+                str(principal.secret_role) if rotation else str(SecretRole.ONLY),
+                rotation.deadline if rotation else 0,
+                rotation.grace_seconds if rotation else 0,
+                *limits_of(principal.plan),
+                CONCURRENCY_RETRY_MS,
+            ),
+        )
+        if reply is not None and reply[7]:
+            self._local.instances = reply[7]
+        return reply
+
+    def _heartbeat(self) -> str:
+        """Return this instance's name when it is time to be heard of, else nothing."""
+        now = self._monotonic()
+        if now < self._heartbeat_at:
+            return ""
+        self._heartbeat_at = now + _HEARTBEAT_SECONDS
+        return self._instance
+
+    def _without_redis(
+        self,
+        principal: Principal,
+        chars: int,
+        lease_ms: int,
+        lease_id: str,
+        *,
+        sent: bool = False,
+    ) -> Decision:
+        """Decide by the outage mode. `sent`: Redis may have charged the request all the same."""
+        self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
+        now_ms = int(self._clock() * 1000)
+        lease = Lease(lease_id, principal.tenant, principal.key_id, chars, now_ms, local=True)
+        never = exceeded_for_ever(principal.plan, chars)
+        if self._rotated_out(principal):
+            decision = Decision(None, "invalid_key")
+        elif self._outage is Outage.CLOSED:
+            retry_ms = int(_PROBE_SECONDS * 1000)
+            decision = Decision(None, "limiter_unavailable", retry_after_ms=retry_ms)
+        elif never is not None:
+            decision = Decision(None, "exceeds_plan", never)
+        elif self._outage is Outage.OPEN:
+            decision = Decision(lease)
+        else:
+            decision = self._local.acquire(
+                principal, chars=chars, lease_ms=lease_ms, lease_id=lease_id
+            )
+        if sent and decision.lease is None:
+            self._defer(_Settlement(lease, 0, whole=True))
+        # This instance alone cannot say what is left: no numbers rather than wrong ones.
+        return replace(decision, limits=(), sunset_at=_sunset(principal))
+
+    def _rotated_out(self, principal: Principal) -> bool:
+        deadline = _sunset(principal)
+        return deadline is not None and self._clock() >= deadline
+
+    def _tell(self, settlement: _Settlement) -> bool:
+        lease = settlement.lease
+        base = _base(lease.tenant, lease.key_id)
+        keys = (
+            f"{base}:buckets",
+            f"{base}:leases",
+            f"{base}:lapsed",
+            f"{base}:usage",
+            f"{base}:leases:requests",
+            f"{base}:leases:chars",
+        )
+        arguments = (
+            self._redis_clock_ms() if self._redis_clock_ms else "",
+            lease.lease_id,
+            settlement.used_chars,
+            1 if settlement.whole else 0,
+            lease.admitted_at_ms if lease.local else 0,
+        )
+        return self._run(self._settle_script, keys, arguments) is not None
+
+    def _defer(self, settlement: _Settlement) -> None:
+        self._on_event(LimiterEvent.SETTLEMENT_DEFERRED, settlement.lease.lease_id)
+        self._unsettled.append(settlement)
+        if len(self._unsettled) > _UNSETTLED_KEPT:
+            dropped = self._unsettled.popleft()
+            self._on_event(LimiterEvent.SETTLEMENT_DROPPED, dropped.lease.lease_id)
+
+    def _tell_unsettled(self) -> None:
+        """Tell Redis some of what it missed; a request pays for no more than a few."""
+        for _ in range(_UNSETTLED_AT_ONCE):
+            try:
+                settlement = self._unsettled.popleft()
+            except IndexError:
+                return
+            if not self._tell(settlement):
+                self._unsettled.appendleft(settlement)
+                return
+
+    def _ledgers(self, tenant: str, key_ids: list[str]) -> list[dict[bytes, bytes]]:
+        """Return the ledgers of the keys, in one round trip. Raise LimiterUnavailableError."""
+
+        def read() -> list[dict[bytes, bytes]]:
+            with self._redis.pipeline(transaction=False) as pipeline:
+                for key_id in key_ids:
+                    pipeline.hgetall(f"{_base(tenant, key_id)}:usage")
+                answer: list[dict[bytes, bytes]] = pipeline.execute()
+                return answer
+
+        ledgers: list[dict[bytes, bytes]] | None = None
+        if self._breaker.may_try():
+            ledgers = self._call(read)
+        if ledgers is None:
+            raise LimiterUnavailableError("usage is kept in Redis, which is away")
+        return ledgers
+
+    def _run(
+        self, script: _Script, keys: tuple[str, ...], arguments: tuple[str | int, ...]
+    ) -> Any | None:
+        def run() -> Any:
+            try:
+                return self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
+            except redis.exceptions.NoScriptError:
+                # A Redis that is new, or was emptied: once, with the whole text.
+                return self._redis.eval(script.text, len(keys), *keys, *arguments)
+
+        return self._call(run)
+
+    def _call(self, call: Callable[[], Any]) -> Any | None:
+        """Make a call that the breaker allowed. Return None when Redis is away."""
+        try:
+            answer = call()
+        except redis.RedisError as exc:
+            if self._breaker.failed():
+                self._on_event(LimiterEvent.REDIS_LOST, f"{type(exc).__name__}: {exc}")
+            return None
+        if self._breaker.succeeded():
+            self._on_event(LimiterEvent.REDIS_BACK, "")
+        return answer
+
+
+def _base(tenant: str, key_id: str) -> str:
+    """Return what the names of a key's state begin with; the braces put a tenant in one slot."""
+    return f"qg:{{{tenant}}}:{key_id}"
+
+
+def _sunset(principal: Principal) -> int | None:
+    """Return when the caller's old secret stops at the latest; None if it used another."""
+    if principal.secret_role is not SecretRole.OLD or principal.rotation is None:
+        return None
+    return principal.rotation.deadline
+
+
+def _decision(principal: Principal, reply: list[Any], chars: int) -> Decision:
+    """Read the answer of acquire.lua, which lists what it holds."""
+    code, binding, wait_ms, version, sunset_ms, _, month_days, _, *states = reply
+    known = Decision(
+        None,
+        keyring_version=version if version >= 0 else None,
+        sunset_at=sunset_ms // 1000 if sunset_ms >= 0 else None,
+    )
+    if code == b"invalid_key":
+        return replace(known, code="invalid_key")
+    limits = limit_states(principal.plan, states[0::2], states[1::2], month_days)
+    known = replace(known, limits=limits)
+    if code == b"exceeds_plan":
+        name = exceeded_for_ever(principal.plan, chars)
+        return replace(known, code="exceeds_plan", binding=name)
+    if code == b"refused":
+        name = LIMIT_NAMES[binding - 1]
+        return replace(known, code=REFUSAL_CODES[name], binding=name, retry_after_ms=wait_ms)
+    return known
