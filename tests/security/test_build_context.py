@@ -1,0 +1,111 @@
+"""What a container build gets to see: source, locks and the demo model, and nothing else."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHIPPED = {".py", ".lua", ".toml", ".txt", ".json", ".safetensors"}
+ASSETS = "web/assets/"
+
+# What must never be in a layer, wherever it lies: secrets, state, history, caches, tests.
+DECOYS = (
+    ".env",
+    ".git/config",
+    ".quillgate/secrets/keyring/1",
+    ".venv/lib/python3.11/site-packages/flask/app.py",
+    "api/.env",
+    "api/__pycache__/app.cpython-311.pyc",
+    "api/gpt/service-account.json",
+    "api/limits/.quillgate/redis/appendonly.aof",
+    "auth/keys.txt",
+    "auth/secrets/key.pem",
+    "docs/internal.md",
+    "id_rsa",
+    "models/demo/training_state.pt",
+    "models/mine/model.safetensors",
+    "requirements/.netrc",
+    "service-account.json",
+    "tests/conftest.py",
+    "web/secrets.toml",
+)
+
+
+def as_regex(pattern: str) -> re.Pattern[str]:
+    """Return the meaning of a .dockerignore pattern, as Docker documents it."""
+    out = ""
+    for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern.removeprefix("/").rstrip("/")):
+        out += {"**/": "(.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}.get(part, re.escape(part))
+    return re.compile(f"{out}(/.*)?")  # a matched folder stands for all that is in it
+
+
+def in_context(path: str, rules: list[str]) -> bool:
+    """Say whether a file is sent to the build: the last rule that matches decides."""
+    sent = True
+    for rule in rules:
+        if as_regex(rule.removeprefix("!")).fullmatch(path):
+            sent = rule.startswith("!")
+    return sent
+
+
+@pytest.fixture(scope="module")
+def rules() -> list[str]:
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
+
+
+@pytest.fixture(scope="module")
+def tracked() -> set[str]:
+    git = shutil.which("git")
+    assert git, "git lists the files of the project"
+    listed = subprocess.run(
+        [git, "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(listed.stdout.split("\0")) - {""}
+
+
+def test_everything_is_denied_first(rules):
+    """The first rule denies all: a file that nobody thought of stays out."""
+    assert rules[0] == "*"
+    assert all(rule.startswith("!") for rule in rules[1:])
+
+
+@pytest.mark.parametrize("decoy", DECOYS)
+def test_a_decoy_stays_out(rules, decoy):
+    """Secrets, state, history, caches and tests are not in the context, at any depth."""
+    assert not in_context(decoy, rules)
+
+
+def test_the_context_is_source_locks_and_the_demo_model(rules):
+    """Of the working tree as it lies here, caches and all, only shipped kinds of files go in."""
+    sent = {
+        name
+        for top in ROOT.iterdir()
+        if top.name not in {".git", ".venv"}  # decoys stand for these; they are large
+        for path in (top, *top.rglob("*"))
+        if path.is_file() and in_context(name := path.relative_to(ROOT).as_posix(), rules)
+    }
+    assert {name.split("/")[0] for name in sent} <= {"api", "auth", "web", "models", "requirements"}
+    odd = {name for name in sent if Path(name).suffix not in SHIPPED}
+    assert not {name for name in odd if not name.startswith(ASSETS)}
+
+
+def test_the_context_holds_all_that_the_rooms_need(rules, tracked):
+    """No source, script or plan of the rooms is forgotten: the image has what the tests saw."""
+    needed = {
+        name
+        for name in tracked
+        if name.startswith(("api/", "auth/", "web/", "models/demo/", "requirements/"))
+        and Path(name).suffix not in {".md", ".png"}
+    }
+    assert needed
+    assert {name for name in needed if not in_context(name, rules)} == set()
