@@ -16,7 +16,6 @@ import argparse
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -83,6 +82,7 @@ class SecretManagerServer:
         self._port = port
         self._faults: list[_Fault] = []
         self._lock = threading.Lock()
+        self._stopping = threading.Event()
         self._server: grpc.Server | None = None
 
     @property
@@ -102,6 +102,7 @@ class SecretManagerServer:
             )
             for method in PERMISSIONS
         }
+        self._stopping.clear()
         self._server = grpc.server(ThreadPoolExecutor(32), options=[("grpc.so_reuseport", 0)])
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, handlers),)
@@ -111,6 +112,7 @@ class SecretManagerServer:
 
     def stop(self) -> None:
         """Drop every connection and stop listening; the secrets stay."""
+        self._stopping.set()
         if self._server is not None:
             self._server.stop(grace=None).wait()
             self._server = None
@@ -146,7 +148,7 @@ class SecretManagerServer:
         call = Call(identity, method, PERMISSIONS[method], _resource(request))
         self.calls.append(call)
         fault = self._next_fault(method)
-        time.sleep(fault.delay_seconds)
+        self._stopping.wait(fault.delay_seconds)
         try:
             if not self.authorize(call):
                 message = f"Permission '{call.permission}' denied for resource '{call.resource}'"
@@ -233,9 +235,11 @@ def main() -> None:
     )
     parser.add_argument("--port", type=int, default=9090)
     server = SecretManagerServer(parser.parse_args().port)
+    ends = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ends)  # before gRPC's threads, which inherit it
     server.start()
     print(f"export SECRETS=gcp:local SECRET_MANAGER_EMULATOR_HOST={server.host}", flush=True)  # noqa: T201 - a command line
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
+    signal.sigwait(ends)
     server.stop()
 
 
