@@ -1,7 +1,9 @@
 """Fixtures live in `tests/support`, one file for each real part that tests run against."""
 
 pytest_plugins = (
+    "tests.support.fake_api",
     "tests.support.redis_server",
     "tests.support.secret_manager",
     "tests.support.tiny_model",
+    "tests.support.web_parts",
 )

@@ -1,0 +1,30 @@
+"""What a key's own account says, in a person's words."""
+
+from tests.support.fake_api import account
+from web.key_facts import key_facts, limit_bars
+
+
+def test_a_key_is_shown_by_its_public_part():
+    """The id is in it, the secret cannot be: the API never says it."""
+    facts = dict(key_facts(account(expires_at=1_800_000_000)))
+    assert facts["Key"] == "qg_live_7kTq2mXw9ZpA_…"
+    assert facts["Plan"] == "standard"
+    assert facts["May"] == "generate, key:rotate, usage:read"
+    assert facts["Expires"] == "15 January 2027"
+    assert "Only from" not in facts
+
+
+def test_a_key_without_an_expiry_never_ends():
+    """Absence is told, not left to be guessed."""
+    assert dict(key_facts(account()))["Expires"] == "never"
+    assert dict(key_facts({}))["Expires"] == "never"
+
+
+def test_limits_become_bars_of_what_is_left():
+    """Bars are between empty and full, whatever the API says."""
+    bars = {bar.name: bar for bar in limit_bars(account())}
+    assert bars["Characters today"].said == "815,400 of 1,000,000 left"
+    assert bars["Characters today"].left == 0.8154
+    odd = [{"name": "x", "limit": 10, "remaining": 99}, {"limit": 0}, "?", {"name": "y"}]
+    assert [bar.left for bar in limit_bars({"limits": odd})] == [1.0]
+    assert limit_bars({}) == []

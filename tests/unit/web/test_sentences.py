@@ -1,0 +1,79 @@
+"""Every kind of error has a plain sentence of our own, and foreign text is shown as it is."""
+
+import html
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from web.api_client import ApiError
+from web.sentences import beside_fields, duration, plain, sentence
+
+OURS = ("unreachable", "stalled", "interrupted", "bad_answer", "no_key", "key_unreadable")
+CODES = (
+    *("invalid_key", "missing_scope", "address_not_allowed", "tenant_disabled"),
+    *("invalid_request", "prompt_not_encodable", "exceeds_plan"),
+    *("rate_limited", "quota_exceeded", "too_many_concurrent", "too_many_failures"),
+    *("overloaded", "draining", "limiter_unavailable", "model_loading"),
+)
+
+
+def test_each_kind_of_error_has_a_sentence_of_its_own():
+    """No two causes are told in the same words, and none is told by its code."""
+    told = [sentence(ApiError(code, 400)) for code in (*OURS, *CODES)]
+    assert len(set(told)) == len(told)
+    assert not any("_" in text for text in told)
+    assert all(text.endswith(".") for text in told)
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 422, 429, 503])
+def test_an_unknown_code_is_told_by_its_status(status):
+    """A newer API's code still gives a sentence that fits."""
+    assert sentence(ApiError("brand_new", status)) != sentence(ApiError("brand_new", 418))
+    assert sentence(ApiError("bad_answer", status)) == sentence(ApiError("brand_new", status))
+
+
+def test_invalid_values_are_told_beside_their_fields():
+    """The API's message lands at the field; what the page does not have stays out."""
+    error = ApiError("invalid_request", 422, fields={"seed": "too large", "stream": "wrong"})
+    assert beside_fields(error) == {"seed": "too large"}
+    assert "prompt" in beside_fields(ApiError("prompt_not_encodable", 422))
+    assert "num_chars" in beside_fields(ApiError("exceeds_plan", 422))
+    assert beside_fields(ApiError("invalid_request", 400, fields={"seed": "x"})) == {}
+    assert beside_fields(None) == {}
+
+
+def test_waiting_times_are_told_as_people_say_them():
+    """A time told is never shorter than the wait."""
+    waits = (0.2, 59.1, 119, 121, 7199, 7201, 90_000, 200_000)
+    expected = ["1 s", "60 s", "119 s", "3 min", "120 min", "3 h", "25 h", "3 days"]
+    assert [duration(seconds) for seconds in waits] == expected
+
+
+@given(st.text(max_size=80))
+def test_escaped_text_reads_the_same_and_holds_no_markup(text):
+    """Decoding what is shown gives the words back; no character with a meaning is left bare."""
+    shown = plain(text)
+    assert html.unescape(shown) == " ".join(text.split()) or "\0" in text or _odd(text)
+    assert not re.search(r"[*_`\[\]<>$:!~|\\]", shown)
+
+
+def _odd(text):
+    # HTML decodes some numbers (C1 controls, noncharacters) to others; they show nothing anyway.
+    return any(not char.isprintable() for char in text)
+
+
+def test_long_text_is_cut():
+    """An error page of a proxy does not fill the screen."""
+    assert len(html.unescape(plain("x" * 10_000))) == 300
+
+
+def test_pages_show_no_html_and_no_markdown_of_others():
+    """Only our own fixed element uses HTML, and no page turns HTML on in Markdown."""
+    web = Path(__file__).parents[3] / "web"
+    sources = {path.name: path.read_text() for path in web.rglob("*.py")}
+    assert [name for name, text in sources.items() if "unsafe_allow_html" in text] == []
+    assert [name for name, text in sources.items() if "st.html(" in text] == ["browser_session.py"]
+    assert [name for name, text in sources.items() if "write_stream" in text] == []

@@ -1,0 +1,116 @@
+"""The session cookie: set and cleared by the server only, for our own page only."""
+
+import asyncio
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from tests.support.web_parts import Clock
+from web.session_routes import session_routes
+from web.sessions import LIFETIME_SECONDS, Sessions
+
+OURS = {"X-Requested-With": "quillgate"}
+
+
+@pytest.fixture
+def sessions():
+    return Sessions("k" * 40, clock=Clock())
+
+
+@pytest.fixture
+def client(sessions):
+    return _Client(Starlette(routes=session_routes(sessions)))
+
+
+class _Client:
+    """Asks the app without a socket."""
+
+    def __init__(self, app):
+        self._app = app
+
+    def get(self, path):
+        return self._ask("GET", path)
+
+    def post(self, path, **request):
+        return self._ask("POST", path, **request)
+
+    def _ask(self, method, path, **request):
+        async def ask():
+            transport = httpx.ASGITransport(self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://web") as client:
+                return await client.request(method, path, **request)
+
+        return asyncio.run(ask())
+
+
+def _start(client, sessions, headers=OURS):
+    ticket = sessions.ticket(sessions.start("ada", "v1"))
+    return client.post("/session/start", json={"ticket": ticket}, headers=headers)
+
+
+def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(client, sessions):
+    """HttpOnly, SameSite=Strict, for the whole site, for eight hours."""
+    answer = _start(client, sessions)
+    assert answer.status_code == 204
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith("quillgate=")
+    for attribute in ("httponly", "samesite=strict", "path=/", f"max-age={LIFETIME_SECONDS}"):
+        assert attribute in cookie
+    assert "secure" not in cookie
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_behind_https_the_cookie_is_secure_and_bound_to_the_host(client, sessions):
+    """It never travels in clear and no sibling host can set it."""
+    answer = _start(client, sessions, OURS | {"X-Forwarded-Proto": "https"})
+    cookie = answer.headers["set-cookie"].lower()
+    assert cookie.startswith("__host-quillgate=")
+    assert "secure" in cookie
+    assert "domain" not in cookie
+
+
+@pytest.mark.parametrize("path", ["/session/start", "/session/end"])
+def test_a_post_without_our_header_does_nothing(client, sessions, path):
+    """A form on another site cannot send it, so it can neither log in nor out."""
+    ticket = sessions.ticket(sessions.start("ada", "v1"))
+    answer = client.post(path, json={"ticket": ticket})
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[", b"[]", b"null", b'{"ticket": 1}', b'{"ticket": "made up"}', b"x" * 5000]
+)
+def test_nothing_but_a_fresh_ticket_sets_a_cookie(client, body):
+    """Broken, foreign and huge bodies are refused without an error."""
+    answer = client.post("/session/start", content=body, headers=OURS)
+    assert answer.status_code == 403
+    assert "set-cookie" not in answer.headers
+
+
+def test_a_ticket_sets_one_cookie(client, sessions):
+    """Whoever sees a ticket afterwards gets nothing for it."""
+    ticket = sessions.ticket(sessions.start("ada", "v1"))
+    answers = [
+        client.post("/session/start", json={"ticket": ticket}, headers=OURS).status_code
+        for _ in range(2)
+    ]
+    assert answers == [204, 403]
+
+
+def test_ending_clears_the_cookie_and_ends_its_session(client, sessions):
+    """The token is dead also where it was copied to."""
+    token = sessions.start("ada", "v1")
+    headers = OURS | {"Cookie": f"quillgate={token}"}
+    answer = client.post("/session/end", json={}, headers=headers)
+    assert answer.status_code == 204
+    assert 'quillgate=""' in answer.headers["set-cookie"]
+    assert sessions.read(token) is None
+
+
+def test_the_script_that_calls_is_served_as_one(client):
+    """It comes from our own origin, so that no inline script is needed."""
+    answer = client.get("/assets/call.js?1")
+    assert answer.headers["content-type"].startswith("text/javascript")
+    assert "X-Requested-With" in answer.text

@@ -1,0 +1,87 @@
+"""The one place where a script run learns who is looking: cookie, tab, address, login, logout."""
+
+from __future__ import annotations
+
+import html
+import secrets
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from web.accounts import Account
+from web.client_address import client_address
+from web.services import Services
+from web.sessions import Session, cookie_name, is_https
+
+_TOKEN = "_session_token"  # noqa: S105  # the name under which this tab holds its session token
+_PENDING = "_pending_call"
+
+
+def current(services: Services) -> tuple[Session, Account] | None:
+    """Return the valid session of this tab and whose it is, as the users are now; else None.
+
+    A tab's cookies are those of its connection: a login in this tab is in the tab's own state,
+    until a reload brings it as a cookie.
+    """
+    token = st.session_state.get(_TOKEN) or _cookie()
+    recognised = services.desk.recognise(token)
+    if recognised is None:
+        st.session_state.pop(_TOKEN, None)
+    return recognised
+
+
+def require(services: Services) -> tuple[Session, Account]:
+    """Return the valid session; without one nothing of the page is drawn."""
+    recognised = current(services)
+    if recognised is None:
+        st.rerun()
+    return recognised
+
+
+def log_in(services: Services, username: str, password: str) -> None:
+    """Begin a session in this tab. Raise LoginRefusedError."""
+    token = services.desk.log_in(username, password, _address(services))
+    st.session_state[_TOKEN] = token
+    st.session_state[_PENDING] = ("/session/start", services.sessions.ticket(token))
+
+
+def log_out(services: Services, session: Session) -> None:
+    """End this login everywhere, and what this tab remembers."""
+    services.sessions.end(session)
+    services.runs.stop_login(session.login_id)
+    st.session_state.clear()
+    st.session_state[_PENDING] = ("/session/end", "")
+
+
+def send_pending_call() -> None:
+    """Let the browser fetch or drop its cookie, once, if the last run asked for it."""
+    path, ticket = st.session_state.pop(_PENDING, ("", ""))
+    if path:
+        # The query makes the browser run the script again; it says nothing.
+        st.html(
+            f'<div data-quillgate-call="{path}" data-ticket="{html.escape(ticket)}" hidden></div>'
+            f'<script src="/assets/call.js?{secrets.token_hex(4)}"></script>',
+            unsafe_allow_javascript=True,
+        )
+
+
+def tab_id() -> str:
+    """Return what tells this tab from others."""
+    context = get_script_run_ctx()
+    return context.session_id if context is not None else "no-tab"
+
+
+def _cookie() -> str | None:
+    headers = st.context.headers
+    value = st.context.cookies.get(cookie_name(https=is_https(headers)))
+    return value if isinstance(value, str) else None
+
+
+def _address(services: Services) -> str:
+    settings = services.settings
+    return client_address(
+        st.context.headers,
+        st.context.ip_address,
+        header=settings.client_address_header,
+        proxy_hops=settings.proxy_hops,
+    )

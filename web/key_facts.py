@@ -1,0 +1,67 @@
+"""What GET /v1/key says, as pairs of words and values that a person reads. Pure."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_LIMIT_NAMES = {
+    "requests_per_minute": "Requests a minute",
+    "chars_per_minute": "Characters a minute",
+    "chars_per_day": "Characters today",
+    "chars_per_month": "Characters this month",
+    "concurrency": "Generations at a time",
+}
+
+
+def key_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return name and value of what is known; what the API did not say is left out."""
+    label, key_id = document.get("label"), document.get("key_id")
+    scopes, cidrs = document.get("scopes"), document.get("allowed_cidrs")
+    facts = [
+        ("Name", document.get("name")),
+        ("Key", f"qg_{label}_{key_id}_…" if label and key_id else None),
+        ("Organisation", document.get("tenant")),
+        ("Plan", document.get("plan")),
+        ("May", ", ".join(map(str, scopes)) if isinstance(scopes, list) else None),
+        ("Created", day(document.get("created_at"))),
+        ("Last used", day(document.get("last_used_at"))),
+        ("Expires", day(document.get("expires_at")) or "never"),
+        ("Only from", ", ".join(map(str, cidrs)) if isinstance(cidrs, list) else None),
+    ]
+    return [(name, str(value)) for name, value in facts if value]
+
+
+def day(moment: object) -> str | None:
+    """Return Unix seconds or an ISO time as a day."""
+    if isinstance(moment, int | float) and not isinstance(moment, bool):
+        return time.strftime("%d %B %Y", time.gmtime(moment))
+    return moment[:10] if isinstance(moment, str) and moment else None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitBar:
+    """One limit as a bar: how much of it is left."""
+
+    name: str
+    left: float  # 0..1
+    said: str
+
+
+def limit_bars(document: Mapping[str, Any]) -> list[LimitBar]:
+    """Return the key's limits in the API's order; an entry that is no limit is left out."""
+    limits = document.get("limits")
+    return [bar for entry in (limits if isinstance(limits, list) else []) if (bar := _bar(entry))]
+
+
+def _bar(entry: object) -> LimitBar | None:
+    if not isinstance(entry, Mapping):
+        return None
+    limit, remaining = entry.get("limit"), entry.get("remaining")
+    if not isinstance(limit, int) or not isinstance(remaining, int) or limit < 1:
+        return None
+    name = str(entry.get("name"))
+    left = min(1.0, max(0.0, remaining / limit))
+    return LimitBar(_LIMIT_NAMES.get(name, name), left, f"{remaining:,} of {limit:,} left")

@@ -1,0 +1,115 @@
+"""The right half of the generation page: text as it comes, how far it is, and how it ended.
+
+Text is shown as code, which is literal: no Markdown, no HTML, no picture from elsewhere.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from web.api_client import ApiError
+from web.runs import Runs, RunState, RunView
+from web.sentences import beside_fields, duration, plain, sentence
+
+POLL_SECONDS = 0.25
+COUNTDOWN_SECONDS = 1.0
+LONG_WAIT_SECONDS = 300.0  # beyond it the countdown moves once a minute
+
+_ENDINGS = {
+    "length": "finished",
+    "stop": "finished: the model came to an end",
+    "deadline": "ended: the time for one text was over",
+}
+
+
+def output_panel(runs: Runs, run_id: str | None, account_error: ApiError | None) -> None:
+    """Draw the run, and go on drawing it while something moves."""
+    at_start = runs.view(run_id)
+
+    @st.fragment(run_every=_redraw_every(at_start))
+    def panel() -> None:
+        view = runs.view(run_id)
+        if view is None:
+            _draw_nothing_yet(account_error)
+            return
+        _draw(view)
+        if at_start is not None and _phase(view) != _phase(at_start):
+            st.rerun()  # the buttons beside the panel change too
+
+    panel()
+
+
+def _redraw_every(view: RunView | None) -> float | None:
+    if view is None:
+        return None
+    if view.running:
+        return POLL_SECONDS
+    if view.retry_in_seconds > LONG_WAIT_SECONDS:
+        return 60.0
+    return COUNTDOWN_SECONDS if view.retry_in_seconds > 0 else None
+
+
+def _phase(view: RunView) -> tuple[bool, bool]:
+    return view.running, view.retry_in_seconds > 0
+
+
+def _draw_nothing_yet(account_error: ApiError | None) -> None:
+    if account_error is not None:
+        st.error(sentence(account_error), icon=":material/error:")
+        return
+    with st.container(
+        border=True, height=240, horizontal_alignment="center", vertical_alignment="center"
+    ):
+        st.caption("The text appears here, character by character.", width="content")
+
+
+def _draw(view: RunView) -> None:
+    if view.state is RunState.WAITING:
+        st.progress(0.0, text="Waiting for the first characters …")
+    elif view.state is RunState.WRITING:
+        st.progress(min(1.0, len(view.text) / view.num_chars), text=_pace(view))
+    if view.text:
+        st.code(view.text, language=None, wrap_lines=True)
+    if view.error is not None:
+        _draw_error(view)
+    elif not view.running:
+        st.caption(_ending(view))
+
+
+def _draw_error(view: RunView) -> None:
+    error = view.error
+    if error is None:
+        return
+    told = sentence(error)
+    if beside_fields(error):
+        told = "Please look at the marked field."
+    if view.retry_in_seconds > 0:
+        st.warning(
+            f"{told} Try again in {duration(view.retry_in_seconds)}.",
+            icon=":material/hourglass_top:",
+        )
+    elif error.retry_after_seconds:
+        st.info("You can generate again.", icon=":material/check:")
+    else:
+        st.error(told, icon=":material/error:")
+    if error.request_id:
+        st.caption(f"Reference {plain(error.request_id)}")
+
+
+def _pace(view: RunView) -> str:
+    rate = len(view.text) / view.seconds if view.seconds > 0 else 0.0
+    return f"{len(view.text):,} of {view.num_chars:,} characters · {rate:,.0f} a second"
+
+
+def _ending(view: RunView) -> str:
+    amount = f"{len(view.text):,} of {view.num_chars:,} characters in {view.seconds:.1f} s"
+    if view.state is RunState.STOPPED:
+        return f"stopped · {amount}"
+    reason = _ENDINGS.get(str(view.summary.get("finish_reason")), "finished")
+    parts = [reason, amount]
+    parts += [
+        f"{name} {view.summary[name]}"
+        for name in ("seed", "temperature")
+        if isinstance(view.summary.get(name), int | float)
+    ]
+    return " · ".join(parts)

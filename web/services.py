@@ -1,0 +1,96 @@
+"""What one web process is made of, built once by `python -m web` and found by every script run.
+
+Streamlit runs the pages as scripts in this process, without arguments; `installed()` is how they
+reach the parts. Nothing is built at import.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from web.account_view import AccountViews
+from web.accounts import Accounts, UserSource
+from web.api_client import ApiClient
+from web.config import WebSettings
+from web.login import LoginDesk
+from web.runs import Runs
+from web.sessions import Sessions
+from web.throttle import LoginThrottle
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that pages use."""
+
+    settings: WebSettings
+    accounts: Accounts
+    sessions: Sessions
+    desk: LoginDesk
+    api: ApiClient
+    account_views: AccountViews
+    runs: Runs
+
+
+def build(
+    settings: WebSettings,
+    users: UserSource,
+    *,
+    tab_is_open: Callable[[str], bool],
+    api: ApiClient | None = None,
+    clock: Callable[[], float] = time.monotonic,
+    wall_clock: Callable[[], float] = time.time,
+) -> Services:
+    """Return the parts of a web process. Raises what `users.load()` raises."""
+    accounts = Accounts(users, clock)
+    sessions = Sessions(settings.session_key, ended_file=settings.ended_file, clock=wall_clock)
+    api = api or ApiClient(settings.api_url)
+    return Services(
+        settings=settings,
+        accounts=accounts,
+        sessions=sessions,
+        desk=LoginDesk(accounts, sessions, LoginThrottle(clock)),
+        api=api,
+        account_views=AccountViews(api, accounts, clock),
+        runs=Runs(api, accounts, tab_is_open=tab_is_open, clock=clock),
+    )
+
+
+class Housekeeping:
+    """The two threads that keep users fresh and end abandoned runs."""
+
+    def __init__(self, services: Services) -> None:
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=target, args=(self._stop,), name=name, daemon=True)
+            for name, target in (
+                ("users", services.accounts.keep_fresh),
+                ("runs", services.runs.keep_swept),
+            )
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=2)
+
+
+_installed: list[Services] = []
+
+
+def install(services: Services) -> None:
+    """Make `services` the ones that script runs find."""
+    _installed[:] = [services]
+
+
+def installed() -> Services:
+    """Return this process's parts."""
+    if not _installed:
+        raise RuntimeError("start the web app with: python -m web")
+    return _installed[0]

@@ -1,0 +1,147 @@
+"""Who is logged in: signed tokens that end by time, by logout, and with the password they began.
+
+A token says who, which login, until when, and which password; it holds no key and nothing to look
+up. Logouts are remembered in a file under the home, so that a copied cookie stays dead after a
+restart; where that file cannot be written they are remembered until the process ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from itsdangerous import BadData, URLSafeSerializer
+
+LIFETIME_SECONDS = 8 * 3600
+TICKET_SECONDS = 30
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One login of one person; times are Unix seconds."""
+
+    user: str
+    login_id: str
+    expires_at: int
+    password_version: str
+
+
+def password_version(password_hash: str) -> str:
+    """Return what binds a session to a password without telling anything of its hash."""
+    return hashlib.sha256(password_hash.encode()).hexdigest()[:16]
+
+
+def cookie_name(*, https: bool) -> str:
+    """Return the cookie's name: behind https one that no other host or path can set."""
+    return "__Host-quillgate" if https else "quillgate"
+
+
+def is_https(headers: Mapping[str, str], scheme: str = "") -> bool:
+    """Tell whether the browser spoke TLS, to us or to the proxy before us.
+
+    A client that forges the header only harms its own cookie.
+    """
+    forwarded = headers.get("x-forwarded-proto") or headers.get("X-Forwarded-Proto") or ""
+    return (forwarded.split(",")[0].strip().lower() or scheme) in ("https", "wss")
+
+
+class Sessions:
+    """Issues, reads and ends sessions, and hands tokens to the browser by one-time tickets."""
+
+    def __init__(
+        self,
+        signing_key: str,
+        *,
+        ended_file: Path | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._serializer = URLSafeSerializer(
+            signing_key, salt="quillgate-session", signer_kwargs={"digest_method": hashlib.sha256}
+        )
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._tickets: dict[str, tuple[str, float]] = {}
+        self._ended_file = ended_file
+        self._ended: dict[str, int] = self._read_ended()
+
+    def start(self, user: str, version: str) -> str:
+        """Return the token of a new login."""
+        expires_at = int(self._clock()) + LIFETIME_SECONDS
+        login_id = secrets.token_urlsafe(12)
+        return self._serializer.dumps({"u": user, "i": login_id, "e": expires_at, "v": version})
+
+    def read(self, token: object) -> Session | None:
+        """Return the session of a token that is genuine, in time and not ended; else None.
+
+        The caller still compares `password_version` with the user's present one.
+        """
+        if not isinstance(token, str) or len(token) > 1024:
+            return None
+        try:
+            claims = self._serializer.loads(token)
+            session = Session(claims["u"], claims["i"], claims["e"], claims["v"])
+        except (BadData, KeyError, TypeError):
+            return None
+        if session.expires_at <= self._clock() or session.login_id in self._ended:
+            return None
+        return session
+
+    def end(self, session: Session) -> None:
+        """End this login in every tab and for every copy of its cookie."""
+        with self._lock:
+            now = self._clock()
+            self._ended = {k: until for k, until in self._ended.items() if until > now}
+            self._ended[session.login_id] = session.expires_at
+            self._write_ended()
+
+    def ticket(self, token: str) -> str:
+        """Return a ticket that fetches `token` once, soon, over HTTP: scripts set no cookies."""
+        now = self._clock()
+        ticket = secrets.token_urlsafe(24)
+        with self._lock:
+            self._tickets = {k: held for k, held in self._tickets.items() if held[1] > now}
+            self._tickets[ticket] = (token, now + TICKET_SECONDS)
+        return ticket
+
+    def redeem(self, ticket: str) -> tuple[str, int] | None:
+        """Return the token and the seconds it still lives, the first time; else None."""
+        with self._lock:
+            token, until = self._tickets.pop(ticket, ("", 0.0))
+        session = self.read(token)
+        if until <= self._clock() or session is None:
+            return None
+        return token, session.expires_at - int(self._clock())
+
+    def _read_ended(self) -> dict[str, int]:
+        if self._ended_file is None:
+            return {}
+        try:
+            ended = json.loads(self._ended_file.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError):
+            _log.warning("the list of ended sessions is unreadable; starting an empty one")
+            return {}
+        return {str(k): int(until) for k, until in ended.items() if until > self._clock()}
+
+    def _write_ended(self) -> None:
+        if self._ended_file is None:
+            return
+        partial = self._ended_file.with_suffix(".partial")
+        try:
+            with contextlib.suppress(FileNotFoundError):
+                partial.unlink()
+            partial.touch(mode=0o600, exist_ok=False)
+            partial.write_text(json.dumps(self._ended), encoding="utf-8")
+            partial.replace(self._ended_file)
+        except OSError:
+            _log.warning("a logout could not be written down; it holds until this process ends")

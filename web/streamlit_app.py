@@ -1,0 +1,53 @@
+"""The script that Streamlit runs for every tab: who is looking decides which pages there are."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from web import browser_session
+from web.connection_test import check_connection
+from web.pages import logged_in_pages, login_pages
+from web.sentences import plain
+from web.services import installed
+
+LOGO = Path(__file__).with_name("assets") / "quill.svg"
+SIDEBAR_PIXELS = 256
+
+services = installed()
+recognised = browser_session.current(services)
+st.set_page_config(
+    page_title="Quillgate",
+    page_icon=str(LOGO),
+    layout="wide" if recognised else "centered",
+    initial_sidebar_state=SIDEBAR_PIXELS if recognised else "collapsed",
+)
+
+if recognised is None:
+    st.navigation(login_pages(), position="hidden").run()
+    browser_session.send_pending_call()
+    st.stop()
+
+session, account = recognised
+page = st.navigation(logged_in_pages(), position="sidebar")
+
+with st.sidebar:
+    st.caption(f"Logged in as {plain(account.username)}")
+    if st.button("Test Connection", icon=":material/network_check:", width="stretch"):
+        with st.spinner("Asking the API …"):
+            st.session_state["connection_checks"] = check_connection(
+                services.api, services.account_views, account.username
+            )
+    if checks := st.session_state.get("connection_checks"):
+        good, bad = ":green[:material/check_circle:]", ":red[:material/cancel:]"
+        st.markdown(
+            "\n".join(
+                f"{good if check.works else bad} **{check.name}** {plain(check.seen)}  "
+                for check in checks
+            )
+        )
+    if st.button("Logout", icon=":material/logout:", width="stretch"):
+        browser_session.log_out(services, session)
+        st.rerun()
+
+page.run()
+browser_session.send_pending_call()
