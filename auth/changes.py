@@ -1,0 +1,122 @@
+"""Every change to a document with its audit record, in one compare-and-swap; then it is told.
+
+The order is: the change and its record (in the document's outbox) become current; Redis is told;
+the record moves into the audit chain. A process that dies in between loses neither: the next
+change of the document appends what is left in its outbox first. Redis being away does not stop a
+change: `Outcome.propagated` says so, and instances find it by the alias. Nor does the audit chain
+being unreachable undo one that was made: its record waits in the outbox, and `recorded` says so.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import structlog
+
+from auth.audit import Actor, AuditLog
+from auth.documents import Document, Documents
+from auth.errors import AuthError
+from auth.names import Names
+from auth.propagation import Propagation, PropagationUnavailableError
+from auth.secrets import SecretStoreError
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the audit chain says of a change; never a secret."""
+
+    action: str  # "key.issue"
+    subject: str  # the key id, the tenant or the user
+    before: Mapping[str, Any] | None = None
+    after: Mapping[str, Any] | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a change went."""
+
+    propagated: bool  # Redis was told
+    recorded: bool  # the audit chain holds it
+
+
+class Changes:
+    """Makes audited changes; safe to call from many threads and processes."""
+
+    def __init__(
+        self,
+        documents: Documents,
+        audit: AuditLog,
+        propagation: Propagation | None,
+        names: Names,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._documents, self._audit = documents, audit
+        self._propagation, self._names, self._clock = propagation, names, clock
+
+    def apply(
+        self,
+        name: str,
+        actor: Actor,
+        decide: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Entry]],
+    ) -> Outcome:
+        """Replace a document's body by what `decide` returns for the current one.
+
+        `decide` may be called several times; what it raises ends the change with nothing changed.
+        Raise SecretStoreError, MalformedDocumentError or BusyError.
+        """
+        propagated = False
+
+        def change(document: Document) -> Document:
+            self._audit.append(document.outbox)
+            body, entry = decide(document.body)
+            sequence = document.sequence + 1
+            record = self._record(name, sequence, actor, entry)
+            return replace(document, body=body, sequence=sequence, outbox=(record,))
+
+        def published(document: Document) -> None:
+            nonlocal propagated
+            propagated = self._publish({name: document.version})
+
+        written = self._documents.update(name, change, published)
+        try:
+            self._audit.append(written.outbox)
+        except (SecretStoreError, AuthError) as exc:
+            log.warning("audit.pending", document=name, sequence=written.sequence, error=str(exc))
+            return Outcome(propagated, recorded=False)
+        return Outcome(propagated, recorded=True)
+
+    def create(self, name: str, body: Mapping[str, Any]) -> bool:
+        """Write a document's first version unless it exists; say whether it was written."""
+        version = self._documents.create(name, body)
+        if version is not None:
+            self._publish({name: version})
+        return version is not None
+
+    def _publish(self, versions: Mapping[str, int]) -> bool:
+        if self._propagation is None:
+            return False
+        try:
+            self._propagation.publish(self._names.keyring, versions)
+        except PropagationUnavailableError:
+            return False
+        return True
+
+    def _record(self, name: str, sequence: int, actor: Actor, entry: Entry) -> dict[str, Any]:
+        return {
+            "at": int(self._clock()),
+            "actor": actor.name,
+            "address": actor.address,
+            "action": entry.action,
+            "subject": entry.subject,
+            "before": None if entry.before is None else dict(entry.before),
+            "after": None if entry.after is None else dict(entry.after),
+            "note": entry.note,
+            "document": name,
+            "sequence": sequence,
+        }

@@ -1,0 +1,94 @@
+"""The directory: tenants, how many shards the keyring has, and which peppers are live.
+
+Pure. One document of the secret store; a body that `to_body` could not have written is refused
+whole with MalformedKeyringError.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Any
+
+from auth.config import MAX_SHARDS
+from auth.errors import MalformedKeyringError
+from auth.fields import NAME, Fields
+
+PEPPER_ID = re.compile(r"[a-z0-9]{1,16}")
+
+
+class TenantState(StrEnum):
+    """Whether a tenant's keys work."""
+
+    ACTIVE = "active"
+    DISABLED = "disabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    """A customer: the owner of keys and of usage; `plan` is what its keys have by default."""
+
+    name: str
+    plan: str
+    created_at: int
+    state: TenantState = TenantState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Directory:
+    """What must be known before any shard can be read."""
+
+    shards: int
+    pepper_id: str  # under which new secrets are digested
+    pepper_ids: tuple[str, ...]  # every pepper that a live secret may be digested under
+    tenants: Mapping[str, Tenant] = field(default_factory=dict)
+
+    def with_tenant(self, tenant: Tenant) -> Directory:
+        """Return a directory in which `tenant` is new or replaces the one of its name."""
+        return replace(self, tenants=MappingProxyType({**self.tenants, tenant.name: tenant}))
+
+
+def to_body(directory: Directory) -> dict[str, Any]:
+    """Return the directory as a document's body."""
+    return {
+        "shards": directory.shards,
+        "pepper_id": directory.pepper_id,
+        "pepper_ids": list(directory.pepper_ids),
+        "tenants": {
+            name: {"plan": one.plan, "created_at": one.created_at, "state": one.state.value}
+            for name, one in directory.tenants.items()
+        },
+    }
+
+
+def from_body(body: Mapping[str, Any]) -> Directory:
+    """Return the directory that a document's body holds. Raise MalformedKeyringError."""
+    try:
+        fields = Fields("directory", body, ("shards", "pepper_id", "pepper_ids", "tenants"))
+        shards, pepper_ids = fields.integer("shards"), fields.texts("pepper_ids")
+        if not 1 <= shards <= MAX_SHARDS:
+            raise ValueError(f"directory.shards must be from 1 to {MAX_SHARDS}")
+        if not all(PEPPER_ID.fullmatch(one) for one in pepper_ids):
+            raise ValueError("directory.pepper_ids is wrong")
+        pepper_id = fields.text("pepper_id")
+        if pepper_id not in pepper_ids:
+            raise ValueError("directory.pepper_id is not one of its pepper_ids")
+        tenants = {name: _tenant(name, one) for name, one in fields.table("tenants").items()}
+    except ValueError as exc:
+        raise MalformedKeyringError(str(exc)) from exc
+    return Directory(shards, pepper_id, pepper_ids, MappingProxyType(tenants))
+
+
+def _tenant(name: str, value: object) -> Tenant:
+    if not NAME.fullmatch(name):
+        raise ValueError(f"{name!r} cannot be a tenant")
+    fields = Fields(f"tenant {name}", value, ("plan", "created_at", "state"))
+    return Tenant(
+        name=name,
+        plan=fields.text("plan"),
+        created_at=fields.integer("created_at"),
+        state=TenantState(fields.text("state")),
+    )

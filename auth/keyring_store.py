@@ -1,0 +1,163 @@
+"""Who holds this key? Answered from the keyring in memory; how that is kept current: `load`,
+`observe` and auth/keyring_refresh.py, which says what happens when Redis or the store is away.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+
+from auth import keyring as keyrings
+from auth.api_key import ApiKey, mint, parse
+from auth.directory import TenantState
+from auth.errors import (
+    AddressNotAllowedError,
+    InvalidApiKeyError,
+    InvalidKeyError,
+    KeyRefusal,
+    KeyringUnavailableError,
+    TenantDisabledError,
+)
+from auth.keyring import KeyRecord, KeyState, address_allowed, shard_of
+from auth.keyring_refresh import MAX_AGE_SECONDS, CurrentKeyring
+from auth.names import Names
+from auth.plans import Plan
+from auth.principal import Principal, SecretRole
+from auth.propagation import Propagation
+from auth.secrets import SecretStore
+
+
+class KeyringStore:
+    """Checks keys against the current keyring; safe to call from many threads."""
+
+    def __init__(
+        self,
+        secrets: SecretStore,
+        propagation: Propagation | None,
+        *,
+        prefix: str,
+        plans: Mapping[str, Plan],
+        label: str = "live",
+        clock: Callable[[], float] = time.time,
+        max_age_seconds: float = MAX_AGE_SECONDS,
+    ) -> None:
+        self._plans, self._label, self._names = plans, label, Names(prefix)
+        self._keyring = CurrentKeyring(
+            secrets, propagation, names=self._names, clock=clock, max_age_seconds=max_age_seconds
+        )
+        self._nobody = mint(label)  # what is no key is checked as this unknown one
+
+    def load(self) -> None:
+        """Read the whole keyring. Raise KeyringUnavailableError; an earlier one is kept."""
+        self._keyring.load()
+
+    @property
+    def ready(self) -> bool:
+        """Whether keys can be checked."""
+        return self.why_not_ready is None
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """One line for the operator; None when ready."""
+        return self._keyring.why_not_ready()
+
+    @property
+    def problem(self) -> str | None:
+        """What went wrong at the last refresh, also while the older keyring serves."""
+        return self._keyring.problem
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the keyring was last known to be current; infinite before `load`."""
+        return self._keyring.age_seconds
+
+    def observe(self, shard: str, version: int | None) -> bool:
+        """Take note of the keyring version that the limiter returned with a request.
+
+        `shard` is the request's `Principal.keyring_shard`. Return whether a newer keyring was
+        read because of it: then the request's key must be checked again.
+        """
+        if version is None or shard != self._names.keyring:
+            return False
+        return self._keyring.observe(version)
+
+    def authenticate(self, text: str | None, address: str, now: float) -> Principal:
+        """Return whom a key belongs to.
+
+        Raise InvalidKeyError, AddressNotAllowedError, TenantDisabledError, or
+        KeyringUnavailableError. Every refusal does the same work, one read of Redis included,
+        whether the key was malformed, unknown, wrong or outlived.
+        """
+        if text is None:
+            raise self._refused(KeyRefusal.MISSING, address, now)
+        try:
+            key = parse(text)
+        except InvalidApiKeyError:
+            raise self._refused(KeyRefusal.MALFORMED, address, now) from None
+        return self._find(key, address, now)
+
+    def _refused(self, reason: KeyRefusal, address: str, now: float) -> InvalidKeyError:
+        """Return the refusal of what is no key, after the work that an unknown key costs."""
+        with suppress(InvalidKeyError):
+            self._find(self._nobody, address, now)
+        return InvalidKeyError(reason)
+
+    def _find(self, key: ApiKey, address: str, now: float) -> Principal:
+        self._keyring.keep_current(shard_of(key.key_id, len(self._keyring.snapshot.shards)))
+        try:
+            return self._check(key, address, now)
+        except (InvalidKeyError, AddressNotAllowedError, TenantDisabledError):
+            if not self._keyring.ask_redis():
+                raise
+        return self._check(key, address, now)
+
+    def _check(self, key: ApiKey, address: str, now: float) -> Principal:
+        if self._keyring.too_old:
+            raise KeyringUnavailableError("the keyring is too old to be trusted")
+        held = self._keyring.snapshot
+        ring = held.shards[shard_of(key.key_id, len(held.shards))].value
+        found = ring.verify(key.key_id, key.secret, held.peppers)
+        if found is None:
+            known = key.key_id in ring
+            raise InvalidKeyError(KeyRefusal.MISMATCH if known else KeyRefusal.UNKNOWN)
+        record, role = _usable(*found, now)
+        if key.label != self._label or record.label != self._label:
+            raise InvalidKeyError(KeyRefusal.WRONG_LABEL, record.key_id)
+        tenant = held.directory.value.tenants.get(record.tenant)
+        plan = self._plans.get(record.plan or (tenant.plan if tenant is not None else ""))
+        if tenant is None or plan is None:
+            raise InvalidKeyError(KeyRefusal.UNKNOWN_PLAN, record.key_id)
+        if tenant.state is not TenantState.ACTIVE:
+            raise TenantDisabledError(tenant.name, record.key_id)
+        if not address_allowed(address, record.allowed_cidrs):
+            raise AddressNotAllowedError(record.key_id)
+        return Principal(
+            key_id=record.key_id,
+            name=record.name,
+            tenant=record.tenant,
+            plan=plan,
+            scopes=record.scopes,
+            label=record.label,
+            expires_at=record.expires_at,
+            allowed_cidrs=record.allowed_cidrs,
+            created_at=record.created_at,
+            secret_role=role,
+            rotation=record.rotation,
+            keyring_shard=self._names.keyring,
+            keyring_version=held.pointer,
+        )
+
+
+def _usable(record: KeyRecord, role: SecretRole, now: float) -> tuple[KeyRecord, SecretRole]:
+    """Return the record and its secret's role as of `now`. Raise InvalidKeyError."""
+    if record.state is not KeyState.ACTIVE:
+        raise InvalidKeyError(KeyRefusal.REVOKED, record.key_id)
+    if record.expires_at is not None and now >= record.expires_at:
+        raise InvalidKeyError(KeyRefusal.EXPIRED, record.key_id)
+    current = keyrings.settled(record, now)
+    if current.rotation is not None:
+        return current, role
+    if role is SecretRole.OLD:
+        raise InvalidKeyError(KeyRefusal.ROTATED_OUT, record.key_id)
+    return current, SecretRole.ONLY

@@ -1,0 +1,164 @@
+"""Redis as the keyring's messenger: what version is current, who is revoked, who used what.
+
+Nothing here is the truth: the secret store is. Every call has a short time-out and no retry; a
+failure is PropagationUnavailableError, and for a second after one no further call is tried, so
+that requests do not queue up behind a Redis that is away. Losing Redis loses no key and no
+revocation, only the speed at which instances learn of them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from auth.errors import AuthError
+from auth.propagation_keys import (
+    keyring_pointer,
+    keyring_versions,
+    last_used,
+    revoked_marker,
+    rotation_first_use,
+)
+
+REQUEST_TIMEOUT_SECONDS = 0.05  # on the path of a request
+ADMIN_TIMEOUT_SECONDS = 2.0
+BREAK_SECONDS = 1.0
+POINTER_SECONDS = 30 * 86_400  # afterwards instances put it back from the secret store
+REVOKED_SECONDS = 7 * 86_400  # far longer than an instance may serve an old keyring
+
+# A document's version never goes back. The pointer grows with every change and is a clock's
+# microseconds, so that it also grows across a Redis that was emptied.
+_PUBLISH = """
+local pointer, versions = KEYS[1], KEYS[2]
+local current = tonumber(redis.call('GET', pointer))
+local changed = current == nil
+for i = 2, #ARGV, 2 do
+  local known = tonumber(redis.call('HGET', versions, ARGV[i]))
+  if known == nil or tonumber(ARGV[i + 1]) > known then
+    redis.call('HSET', versions, ARGV[i], ARGV[i + 1])
+    changed = true
+  end
+end
+if changed then
+  local time = redis.call('TIME')
+  current = math.max(tonumber(time[1]) * 1000000 + tonumber(time[2]), (current or 0) + 1)
+end
+redis.call('SET', pointer, string.format('%.0f', current), 'EX', ARGV[1])
+redis.call('EXPIRE', versions, ARGV[1])
+return string.format('%.0f', current)
+"""
+
+T = TypeVar("T")
+
+
+class PropagationUnavailableError(AuthError):
+    """Redis did not answer in time, or was away a moment ago."""
+
+
+@dataclass(frozen=True, slots=True)
+class LastUse:
+    """A key's last admitted request."""
+
+    at: int  # Unix seconds
+    address: str
+
+
+class Propagation:
+    """A connection pool to one Redis; safe to call from many threads."""
+
+    def __init__(
+        self,
+        redis_url: str,
+        *,
+        timeout_seconds: float = REQUEST_TIMEOUT_SECONDS,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._redis = redis.Redis.from_url(
+            redis_url,
+            socket_timeout=timeout_seconds,
+            socket_connect_timeout=timeout_seconds,
+            retry=Retry(NoBackoff(), 0),
+            decode_responses=True,
+        )
+        self._publish = self._redis.register_script(_PUBLISH)
+        self._monotonic = monotonic
+        self._lock = threading.Lock()
+        self._closed_until = 0.0
+
+    def current_version(self, document: str) -> int | None:
+        """Return the keyring's pointer, or None if Redis has none."""
+        text = self._call(lambda: self._redis.get(keyring_pointer(document)))
+        return None if text is None else int(cast("str", text))
+
+    def versions(self, document: str) -> tuple[int | None, dict[str, int]]:
+        """Return the pointer and each document's current version, as of one moment."""
+
+        def read() -> list[Any]:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.get(keyring_pointer(document))
+                pipe.hgetall(keyring_versions(document))
+                return pipe.execute()
+
+        pointer, table = self._call(read)
+        found = {name: int(number) for name, number in table.items()}
+        return (None if pointer is None else int(pointer)), found
+
+    def publish(self, document: str, versions: Mapping[str, int]) -> int:
+        """Tell every instance of documents' new versions, and return the pointer."""
+        flat: list[str | int] = [POINTER_SECONDS]
+        for name, number in versions.items():
+            flat += [name, number]
+        keys = [keyring_pointer(document), keyring_versions(document)]
+        return int(cast("str", self._call(lambda: self._publish(keys=keys, args=flat))))
+
+    def revoke(self, key_id: str) -> None:
+        """Mark a key as revoked: the next request with it is refused on every instance."""
+        self._call(lambda: self._redis.set(revoked_marker(key_id), "1", ex=REVOKED_SECONDS))
+
+    def revoked(self, key_id: str) -> bool:
+        """Say whether the marker is there."""
+        return bool(self._call(lambda: self._redis.exists(revoked_marker(key_id))))
+
+    def first_use(self, key_id: str, started_at: int) -> int | None:
+        """Return when (Unix seconds) a rotation's new secret was first used; None: never."""
+        text = self._call(lambda: self._redis.get(rotation_first_use(key_id, started_at)))
+        return None if text is None else int(cast("str", text)) // 1000
+
+    def last_used(self, tenant: str, key_ids: Iterable[str]) -> dict[str, LastUse]:
+        """Return when and from where each of a tenant's keys was last admitted, if ever."""
+        wanted = list(key_ids)
+
+        def read() -> list[Any]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key_id in wanted:
+                    pipe.hmget(last_used(tenant, key_id), ["at", "address"])
+                return pipe.execute()
+
+        answers = self._call(read) if wanted else []
+        return {
+            key_id: LastUse(int(at), address or "")
+            for key_id, (at, address) in zip(wanted, answers, strict=True)
+            if at is not None
+        }
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._redis.close()
+
+    def _call(self, command: Callable[[], T]) -> T:
+        with self._lock:
+            if self._monotonic() < self._closed_until:
+                raise PropagationUnavailableError("Redis was away a moment ago")
+        try:
+            return command()
+        except redis.RedisError as exc:
+            with self._lock:
+                self._closed_until = self._monotonic() + BREAK_SECONDS
+            raise PropagationUnavailableError(f"Redis: {type(exc).__name__}") from exc
