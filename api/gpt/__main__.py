@@ -1,11 +1,18 @@
-"""The model tool: `python -m api.gpt train|...`. Exit status 0 done, 1 refused, 2 usage."""
+"""The model tool: `python -m api.gpt train|inspect|sample`. Exit status 0 done, 1 refused, 2 usage.
+
+A model directory or a text that cannot be used is refused with one line that says why.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
+import secrets
 import shlex
 import sys
 from pathlib import Path
+
+from api.gpt.request import FinishReason, GenerationMode, GenerationRequest, NotEncodableError
 
 
 def main(argv: list[str]) -> int:
@@ -37,6 +44,22 @@ def _parser() -> argparse.ArgumentParser:
     ):
         train.add_argument(f"--{name}", type=kind, help=text)
     train.set_defaults(run=_train)
+
+    inspect = commands.add_parser("inspect", help="verify a model directory and describe it")
+    inspect.add_argument("directory", type=Path, metavar="DIR")
+    inspect.set_defaults(run=_inspect)
+
+    sample = commands.add_parser("sample", help="write text with a model, as the service would")
+    sample.add_argument("directory", type=Path, metavar="DIR")
+    sample.add_argument("--prompt", help="the text to continue; default: the model's start text")
+    sample.add_argument("--seed", type=int, help="default: chosen at random and shown")
+    sample.add_argument("--num-chars", type=int, default=500)
+    sample.add_argument("--temperature", type=float, default=0.8, help="0 is greedy")
+    sample.add_argument("--top-k", type=int)
+    sample.add_argument("--top-p", type=float)
+    sample.add_argument("--stop", action="append", default=[], help="may be given several times")
+    sample.add_argument("--mode", choices=[mode.value for mode in GenerationMode], default="auto")
+    sample.set_defaults(run=_sample)
     return parser
 
 
@@ -61,6 +84,93 @@ def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
     print(f"{arguments.out}: held-out loss {loss:.4f} nats per character")
     print(f"next: python -m api.gpt sample {arguments.out}")
     return 0
+
+
+def _inspect(arguments: argparse.Namespace, _argv: list[str]) -> int:
+    from api.gpt import checkpoint
+
+    try:
+        loaded = checkpoint.load(arguments.directory)
+    except checkpoint.CheckpointError as exc:
+        print(f"inspect: {exc}", file=sys.stderr)
+        return 1
+    config = loaded.model.config
+    facts = {
+        "name": loaded.name,
+        "shape": f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide",
+        "context": f"{config.block_size} tokens",
+        "vocabulary": f"{config.vocab_size} tokens",
+        "parameters": f"{sum(p.numel() for p in loaded.model.parameters()):,}",
+        "start text": json.dumps(loaded.start_text),
+        "sha256": f"{loaded.sha256} (model.safetensors; every file is as its manifest says)",
+    }
+    for name, value in facts.items():
+        print(f"{name:12} {value}")
+    return 0
+
+
+def _sample(arguments: argparse.Namespace, _argv: list[str]) -> int:
+    from api.gpt import checkpoint
+    from api.gpt.engine import Engine
+
+    problem = _sample_problem(arguments)
+    if problem:
+        print(f"sample: {problem}", file=sys.stderr)
+        return 2
+    try:
+        loaded = checkpoint.load(arguments.directory)
+        engine = Engine(loaded, slots=1, queue_limit=1, mode=GenerationMode(arguments.mode))
+    except (checkpoint.CheckpointError, ValueError) as exc:
+        print(f"sample: {exc}", file=sys.stderr)
+        return 1
+    seed = secrets.randbits(63) if arguments.seed is None else arguments.seed
+    engine.start()
+    try:
+        generation = engine.submit(
+            GenerationRequest(
+                request_id="sample",
+                tenant="local",
+                prompt=arguments.prompt or loaded.start_text,
+                seed=seed,
+                num_chars=arguments.num_chars,
+                temperature=arguments.temperature,
+                top_k=arguments.top_k,
+                top_p=arguments.top_p,
+                stop=tuple(arguments.stop),
+            )
+        )
+        print(arguments.prompt or "", end="", flush=True)
+        while (text := generation.read(timeout_seconds=1.0)) is not None:
+            print(text, end="", flush=True)
+    except NotEncodableError as exc:
+        print(f"sample: {exc}", file=sys.stderr)
+        return 1
+    finally:
+        engine.close()
+    result = generation.result()
+    print()
+    if result.finish_reason is FinishReason.ERROR:
+        print(f"sample: {result.error}", file=sys.stderr)
+        return 1
+    print(
+        f"seed {seed}, {result.generated_chars} characters, {result.finish_reason}, "
+        f"{result.total_ms} ms, mode {engine.mode}",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _sample_problem(arguments: argparse.Namespace) -> str | None:
+    """Return what is wrong with the arguments, in the bounds that the service has."""
+    bounds = {
+        "--seed from 0 to 2^63-1": arguments.seed is None or 0 <= arguments.seed < 2**63,
+        "--num-chars of at least 1": arguments.num_chars >= 1,
+        "--temperature from 0 to 2": 0 <= arguments.temperature <= 2,
+        "--top-k of at least 1": arguments.top_k is None or arguments.top_k >= 1,
+        "--top-p above 0, at most 1": arguments.top_p is None or 0 < arguments.top_p <= 1,
+        "--stop of at least 1 character": all(arguments.stop),
+    }
+    return next((f"give {need}" for need, met in bounds.items() if not met), None)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,14 @@ class FinishReason(StrEnum):
     DRAINING = "draining"  # the process is shutting down
 
 
+class GenerationMode(StrEnum):
+    """Which arithmetic the engine uses. Every mode keeps the seed's promise."""
+
+    AUTO = "auto"  # the fastest of the following that is exact on this processor
+    INT8 = "int8"  # 8-bit weights and activations, exact integer sums
+    FP32 = "fp32"
+
+
 @dataclass(frozen=True, slots=True)
 class GenerationRequest:
     """What to generate; already validated. Characters are code points."""
@@ -34,6 +42,19 @@ class GenerationRequest:
     stop: tuple[str, ...] = ()
     weight: int = 1
     deadline: float | None = None  # on the engine's monotonic clock, seconds
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationResult:
+    """How a generation ended and what it came to."""
+
+    text: str
+    finish_reason: FinishReason
+    generated_chars: int
+    queued_ms: int
+    first_char_ms: int | None  # None: there was no character
+    total_ms: int
+    error: str | None = None  # for the log, with FinishReason.ERROR
 
 
 class EngineRefusedError(Exception):

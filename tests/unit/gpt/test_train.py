@@ -10,15 +10,9 @@ from api.gpt import train as training
 from api.gpt.corpus import TrainingError
 from api.gpt.recipe import Recipe, with_overrides
 from api.gpt.train import STATE_FILE, train
-from tests.support.tiny_model import TINY, VOCABULARY, one_thread
+from tests.support.tiny_model import TINY, VOCABULARY
 
 SHORT = replace(TINY, steps=6, eval_every=3, dropout=0.1)
-
-
-@pytest.fixture(autouse=True)
-def _quick():
-    with one_thread():
-        yield
 
 
 def weights(directory):

@@ -1,0 +1,228 @@
+"""Text for many requests at once, from one thread: a seed's text is the same whatever else runs.
+
+A failure in a step ends every request with an error, and the engine for good (`healthy` is False):
+no caller waits for an answer that cannot come.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import torch
+
+from api.gpt.batch import Batch
+from api.gpt.checkpoint import Checkpoint
+from api.gpt.decoder import Decoder
+from api.gpt.generation import Generation
+from api.gpt.linears import choose
+from api.gpt.rate import Rate
+from api.gpt.request import EngineRefusedError, FinishReason, GenerationMode, GenerationRequest
+from api.gpt.row import Row
+from api.gpt.scheduler import Job, QueueFullError, Scheduler
+
+STOP_SECONDS = 10.0  # a step takes milliseconds; a thread that has not stopped by then is stuck
+
+log = logging.getLogger(__name__)
+
+
+class _State(StrEnum):
+    NEW = "new"
+    RUNNING = "running"
+    DRAINING = "draining"
+    FAILED = "failed"
+    CLOSED = "closed"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineStats:
+    """One moment's numbers, for metrics."""
+
+    slots: int
+    running: int
+    waiting: int
+    generated_chars: int  # since the start
+    chars_per_second: float  # lately, all rows together; 0.0 before it is known
+
+
+class Engine:
+    """Owns the thread that generates: `start`, `submit`, `drain`, `close`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        slots: int,
+        queue_limit: int,
+        threads: int = 1,
+        tenant_queue_limit: int | None = None,  # None: half of the queue
+        mode: GenerationMode = GenerationMode.AUTO,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Raise ValueError for a mode that this processor cannot run."""
+        self.model_name, self.start_text = checkpoint.name, checkpoint.start_text
+        self.mode = choose(mode)
+        self._tokenizer, self._threads, self._clock = checkpoint.tokenizer, threads, clock
+        self._block_size = checkpoint.model.config.block_size
+        torch.set_num_threads(threads)
+        decoder = Decoder(checkpoint.model, self.mode, slots)
+        if decoder.rows_apart:
+            log.warning("mode %s is not exact here: rows are computed one at a time", self.mode)
+        self._batch = Batch(decoder, checkpoint.tokenizer)  # the engine's thread only
+        self._scheduler = Scheduler(
+            slots=slots,
+            queue_limit=queue_limit,
+            tenant_queue_limit=tenant_queue_limit or max(1, queue_limit // 2),
+        )
+        self._rows: dict[str, Row] = {}  # all that is waiting or running
+        self._rate = Rate(clock)
+        self._state = _State.NEW
+        self._changed = threading.Condition()  # guards the five above, but for the batch
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+
+    @property
+    def healthy(self) -> bool:
+        """Whether what was submitted is being answered."""
+        return self._state in (_State.RUNNING, _State.DRAINING) and self._thread.is_alive()
+
+    def stats(self) -> EngineStats:
+        with self._changed:
+            return EngineStats(
+                slots=self._scheduler.slots,
+                running=self._scheduler.running,
+                waiting=self._scheduler.waiting,
+                generated_chars=self._rate.total,
+                chars_per_second=self._rate.per_second,
+            )
+
+    def start(self) -> None:
+        with self._changed:
+            if self._state is not _State.NEW:
+                raise RuntimeError(f"the engine is {self._state}")
+            self._state = _State.RUNNING
+        self._thread.start()
+
+    def submit(self, request: GenerationRequest) -> Generation:
+        """Queue a request. `request_id` must be of its own.
+
+        Raises NotEncodableError for a prompt that the model has no tokens for, EngineRefusedError
+        when the request cannot be taken now, or would only wait past its deadline.
+        """
+        prompt = self._tokenizer.encode(request.prompt)
+        generation = Generation(request, clock=self._clock, on_abort=self._on_abort)
+        row = Row(generation, prompt, self._block_size)
+        job = Job(
+            request.request_id,
+            request.tenant,
+            cost=request.num_chars,
+            weight=request.weight,
+            deadline=request.deadline,
+        )
+        with self._changed:
+            self._refuse_if_not_running()
+            wait = self._wait_seconds()
+            if request.deadline is not None and request.deadline <= self._clock() + wait:
+                raise EngineRefusedError("overloaded", max(1.0, wait))
+            try:
+                self._scheduler.enqueue(job)
+            except QueueFullError as exc:
+                raise EngineRefusedError("overloaded", max(1.0, wait)) from exc
+            self._rows[request.request_id] = row
+            self._changed.notify_all()
+        return generation
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Take nothing new, let what is here end; end the rest with DRAINING. Return if none was.
+
+        Returns within the time-out, and a step.
+        """
+        with self._changed:
+            if self._state is _State.RUNNING:
+                self._state = _State.DRAINING
+            done = self._changed.wait_for(lambda: not self._rows, timeout_seconds)
+        self._end_all(FinishReason.DRAINING)
+        return done
+
+    def close(self) -> None:
+        """End everything and stop the thread. Idempotent."""
+        with self._changed:
+            started = self._state is not _State.NEW
+            if self._state is not _State.FAILED:
+                self._state = _State.CLOSED
+            self._changed.notify_all()
+        if started:
+            self._thread.join(STOP_SECONDS)
+        self._end_all(FinishReason.DRAINING)
+
+    def _refuse_if_not_running(self) -> None:
+        if self._state is _State.NEW:
+            raise EngineRefusedError("model_loading", 1.0)
+        if not self.healthy or self._state is _State.DRAINING:
+            # A failed engine does not come back in this process: another instance has to answer.
+            raise EngineRefusedError("draining", 5.0)
+
+    def _wait_seconds(self) -> float:
+        """Estimate how long a new request waits for its slot; 0.0 while a slot is free."""
+        if self._scheduler.running + self._scheduler.waiting < self._scheduler.slots:
+            return 0.0
+        return self._scheduler.waiting_cost() / (self._rate.per_second or 1000.0)
+
+    def _on_abort(self, request_id: str) -> None:
+        with self._changed:
+            self._forget_waiting(request_id)
+
+    def _forget_waiting(self, request_id: str) -> None:
+        if self._scheduler.withdraw(request_id):
+            del self._rows[request_id]
+            self._changed.notify_all()
+
+    def _end_all(self, reason: FinishReason, error: str | None = None) -> None:
+        with self._changed:
+            for request_id, row in list(self._rows.items()):
+                row.generation.end(reason, error)
+                self._forget_waiting(request_id)
+
+    # The engine's thread.
+
+    def _run(self) -> None:
+        torch.set_num_threads(self._threads)
+        try:
+            while self._tick():
+                pass
+        except Exception as exc:
+            log.exception("the engine failed")
+            with self._changed:
+                self._state = _State.FAILED
+                self._end_all(FinishReason.ERROR, f"{type(exc).__name__}: {exc}")
+                self._rows.clear()
+
+    def _tick(self) -> bool:
+        """Let rows go and come, then take one step. Return False when the engine is closed."""
+        ended = self._batch.remove_ended(self._clock())
+        with self._changed:
+            for row in ended:
+                self._scheduler.finish(row.request_id)
+                del self._rows[row.request_id]
+            if ended:
+                self._changed.notify_all()
+            self._end_overdue()
+            if not self._rows:
+                self._rate.pause()
+                self._changed.wait_for(lambda: self._rows or self._state is _State.CLOSED)
+            if self._state is _State.CLOSED:
+                return False
+            admitted = [self._rows[job.job_id] for job in self._scheduler.admit()]
+        for row in admitted:
+            row.generation.start()
+            self._batch.add(row)
+        self._rate.add(self._batch.step())
+        return True
+
+    def _end_overdue(self) -> None:
+        for request_id in self._scheduler.overdue(self._clock()):
+            self._rows[request_id].generation.end(FinishReason.DEADLINE)
+            self._forget_waiting(request_id)
