@@ -34,7 +34,7 @@ TOOLS = {"api": {"matplotlib", "tqdm", "torch"}, "auth": set(), "web": set()}
 SECRETS = re.compile(
     rb"qg_(live|test)_[0-9A-Za-z]{12}_[0-9A-Za-z]{43}_[0-9A-Za-z]{6}"
     rb"|AIza[0-9A-Za-z_-]{35}|AKIA[0-9A-Z]{16}|gh[pousr]_[0-9A-Za-z]{36}"
-    rb"|-----BEGIN [A-Z ]*PRIVATE KEY|\"private_key_id\""
+    rb"|-----BEGIN [A-Z ]*PRIVATE KEY|\"private_key_id\": *\"[0-9a-f]{40}"
     rb"|[a-z]+://[^\s/:@'\"{}$<]+:[^\s/:@'\"{}$<]{8,}@"
 )
 
@@ -190,7 +190,7 @@ def test_a_key_would_be_found():
     """The search above sees a key of ours and a service account's file."""
     key = f"qg_live_{'a' * 12}_{'b' * 43}_{'c' * 6}".encode()
     assert SECRETS.search(b"x = '" + key + b"'")
-    assert SECRETS.search(b'{"private_key_' + b'id": "1"}')
+    assert SECRETS.search(b'{"private_key_' + b'id": "' + b"0" * 40 + b'"}')
     assert SECRETS.search(b"redis://user:" + b"longpassword@host")
 
 
