@@ -1,6 +1,8 @@
 """Fixtures live in `tests/support`, one file for each real part that tests run against."""
 
 pytest_plugins = (
+    "tests.support.api_bench",
+    "tests.support.api_server",
     "tests.support.fake_api",
     "tests.support.redis_server",
     "tests.support.secret_manager",

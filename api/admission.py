@@ -1,0 +1,152 @@
+"""The one place where a request is charged: acquired before the work, settled once after it.
+
+Whatever the limiter says about the caller's keyring is acted on here: a newer keyring than the
+one the key was checked against is loaded and the key checked again, so that a revoked or changed
+key does not live a request longer. A refusal by the limiter becomes the documented problem.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from email.utils import formatdate
+
+import structlog
+from flask import g
+
+from api.errors import ProblemError
+from api.guards import Service, address, reauthenticate, refuse_key
+from api.limits.headers import response_headers
+from api.limits.policy import REFUSED, Decision, Lease
+from auth.principal import Principal
+
+# A generation ends by then (finish_reason "deadline"); Cloud Run cuts a request at 300 s.
+GENERATION_SECONDS = 280.0
+# A lease outlives its request by a little: what a crash left behind comes back after this.
+LEASE_SECONDS = 300.0
+
+log = structlog.get_logger()
+
+
+class Admission:
+    """A charge that was made; `settle` gives back what was not used, once."""
+
+    def __init__(
+        self, parts: Service, principal: Principal, lease: Lease, decision: Decision
+    ) -> None:
+        self._parts, self._decision, self._once = parts, decision, threading.Lock()
+        self.principal, self.lease = principal, lease
+
+    def give_back(self) -> None:
+        """Undo the charge: the request was never begun. Its numbers are not told to the caller."""
+        for name in response_headers(self._decision):
+            g.answer_headers.pop(name, None)
+        self.settle(0, REFUSED)
+
+    def settle(self, used_chars: int, finish: str) -> None:
+        """Charge `used_chars` of what was reserved. Never raises; later calls do nothing."""
+        if not self._once.acquire(blocking=False):
+            return
+        try:
+            self._parts.limiter.settle(self.lease, used_chars=used_chars, finish=finish)
+        except Exception:
+            # The lease ends by its TTL; the answer to the caller must not hang on it.
+            log.exception("settle.failed", lease_id=self.lease.lease_id)
+
+
+def admit(parts: Service, chars: int) -> Admission:
+    """Charge the request to `g.principal`. Raise ProblemError 401, 403, 422, 429 or 503."""
+    principal: Principal = g.principal
+    if chars > principal.plan.max_num_chars:
+        raise exceeds_plan(f"This plan allows at most {principal.plan.max_num_chars} characters.")
+    decision = _acquire(parts, principal, chars)
+    current = _give_back_unless_good(parts, principal, decision)
+    if current != principal:
+        g.principal = principal = current
+        decision = _acquire(parts, principal, chars)
+    _tell(principal, decision)
+    if decision.lease is None:
+        raise refusal(parts, decision)
+    return Admission(parts, principal, decision.lease, decision)
+
+
+def account(parts: Service) -> Decision:
+    """Return what is left to `g.principal`, charged to no plan but to a generous rate of its own.
+
+    Raise ProblemError 401, 403 or 429.
+    """
+    parts.throttle.count_account_read()
+    principal: Principal = g.principal
+    decision = parts.limiter.peek(principal, address=address())
+    current = _current(parts, principal, decision)
+    if current != principal:
+        g.principal = principal = current
+        decision = parts.limiter.peek(principal, address=address())
+    _tell(principal, decision)
+    if decision.code == "invalid_key":
+        raise refusal(parts, decision)
+    return decision
+
+
+def refusal(parts: Service, decision: Decision) -> ProblemError:
+    """Return the problem that says why the limiter refused."""
+    if decision.code == "invalid_key":
+        return refuse_key(parts, "revoked")
+    if decision.code == "exceeds_plan":
+        return exceeds_plan(None)
+    detail = None
+    if decision.binding is not None:
+        detail = f'The limit "{decision.binding}" does not admit this request now.'
+    return ProblemError(
+        decision.code or "limiter_unavailable", detail, retry_after_ms=decision.retry_after_ms
+    )
+
+
+def exceeds_plan(detail: str | None) -> ProblemError:
+    return ProblemError("exceeds_plan", detail, headers={"x-should-retry": "false"})
+
+
+def _acquire(parts: Service, principal: Principal, chars: int) -> Decision:
+    started = parts.monotonic()
+    decision = parts.limiter.acquire(
+        principal, chars=chars, lease_seconds=LEASE_SECONDS, address=address()
+    )
+    parts.metrics.limiter_seconds.observe(parts.monotonic() - started)
+    outcome = decision.code or ("local" if decision.lease and decision.lease.local else "allowed")
+    parts.metrics.decisions.labels(outcome=outcome).inc()
+    return decision
+
+
+def _give_back_unless_good(parts: Service, principal: Principal, decision: Decision) -> Principal:
+    """As `_current`; a charge made on an outdated record goes back first."""
+    try:
+        current = _current(parts, principal, decision)
+    except ProblemError:
+        if decision.lease is not None:
+            Admission(parts, principal, decision.lease, decision).give_back()
+        raise
+    if current != principal and decision.lease is not None:
+        Admission(parts, principal, decision.lease, decision).give_back()
+    return current
+
+
+def _current(parts: Service, principal: Principal, decision: Decision) -> Principal:
+    """Return the principal by the current keyring: the very same if nothing of it changed."""
+    version = decision.keyring_version
+    if version is None:
+        return principal  # Redis is away, or was emptied: the keyring sees to itself
+    newer = parts.keyring.observe(principal.keyring_shard, version)
+    if not newer and version <= principal.keyring_version:
+        return principal
+    fresh = reauthenticate(parts)
+    unchanged = replace(fresh, keyring_version=principal.keyring_version) == principal
+    return principal if unchanged else fresh
+
+
+def _tell(principal: Principal, decision: Decision) -> None:
+    """Note the headers that every answer to this request carries from now on."""
+    headers: dict[str, str] = g.answer_headers
+    headers.update(response_headers(decision))
+    if decision.sunset_at is not None and principal.rotation is not None:
+        headers["Deprecation"] = f"@{principal.rotation.started_at}"  # RFC 9745
+        headers["Sunset"] = formatdate(decision.sunset_at, usegmt=True)  # RFC 8594

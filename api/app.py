@@ -1,0 +1,186 @@
+"""The composition root: the parts of one process, put together once; nothing is global.
+
+`create_app` takes the parts and makes the Flask app; `build` makes the real parts from settings.
+Neither starts a thread nor opens a connection: `Lifecycle.start` does, in the worker.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import structlog
+from flask import Flask, Response, g, request
+from flask_cors import CORS
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from api import guards
+from api.config import Settings
+from api.errors import CONTENT_TYPE, ProblemError
+from api.gpt.request import GenerationMode
+from api.guards import Keyring, Limiter, Service
+from api.lifecycle import Engine, Lifecycle
+from api.limits.limiter import LimiterEvent, RedisLimiter
+from api.routes import completions, docs, generate, health, key
+from api.telemetry import Metrics
+from api.throttle import Throttle
+
+BLUEPRINTS = (
+    health.blueprint,
+    docs.blueprint,
+    generate.blueprint,
+    completions.blueprint,
+    key.blueprint,
+)
+
+EXPOSED_HEADERS = (
+    *("X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After", "retry-after-ms"),
+    *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
+    *("x-should-retry", "Deprecation", "Sunset"),
+)
+
+log = structlog.get_logger()
+
+
+def create_app(
+    settings: Settings,
+    *,
+    keyring: Keyring,
+    limiter: Limiter,
+    load_engine: Callable[[], Engine],
+    redis_url: str,
+    metrics: Metrics | None = None,
+    clock: Callable[[], float] = time.time,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> Flask:
+    """Return the app. Its parts are `app.extensions["quillgate"]`."""
+    app = Flask("quillgate", static_folder=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = bool(settings.cors_origins)
+    app.config["MAX_CONTENT_LENGTH"] = guards.MAX_BODY_BYTES
+    app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
+    app.url_map.strict_slashes = True
+    app.url_map.merge_slashes = False  # a redirect would be an answer nobody documented
+    if settings.trusted_proxy_hops:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign] # the documented way to wrap
+            app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0, x_host=0, x_prefix=0
+        )
+    guards.register(app)  # before flask-limiter, whose hook runs after ours
+    app.extensions["quillgate"] = Service(
+        settings=settings,
+        keyring=keyring,
+        limiter=limiter,
+        lifecycle=Lifecycle(load_engine=load_engine, keyring=keyring),
+        throttle=Throttle(app, redis_url, clock=clock),
+        metrics=metrics or Metrics(),
+        clock=clock,
+        monotonic=monotonic,
+        started_at=int(clock()),
+    )
+    for blueprint in BLUEPRINTS:
+        app.register_blueprint(blueprint)
+    _register_errors(app)
+    guards.check_policies(app)
+    if settings.cors_origins:
+        CORS(
+            app,
+            origins=list(settings.cors_origins),
+            methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-Id"],
+            expose_headers=list(EXPOSED_HEADERS),
+            supports_credentials=False,
+            max_age=600,
+        )
+    return app
+
+
+def _register_errors(app: Flask) -> None:
+    app.register_error_handler(ProblemError, _problem)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _problem(error: ProblemError) -> Response:
+    parts = guards.service()
+    parts.metrics.problems.labels(code=error.code).inc()
+    if error.reason is not None and error.status != 401:
+        log.warning("problem", code=error.code, reason=error.reason)
+    return Response(
+        error.body(g.request_id),
+        status=error.status,
+        headers=error.headers,
+        content_type=CONTENT_TYPE,
+    )
+
+
+_HTTP_CODES = {
+    400: "bad_request",
+    404: "not_found",
+    405: "method_not_allowed",
+    411: "length_required",
+    413: "body_too_large",
+    415: "unsupported_media_type",
+}
+
+
+def _http_error(error: HTTPException) -> Response:
+    """Turn what Flask and Werkzeug raise into one of our problems."""
+    code = _HTTP_CODES.get(error.code or 500)
+    if code is None:
+        return _unforeseen(error)
+    headers = {}
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        headers["Allow"] = ", ".join(sorted(error.valid_methods))
+    return _problem(ProblemError(code, headers=headers))
+
+
+def _unforeseen(error: Exception) -> Response:
+    """The last resort: say nothing outside, everything inside."""
+    log.error(
+        "unforeseen", method=request.method, path_known=bool(request.url_rule), exc_info=error
+    )
+    return _problem(ProblemError("internal_error"))
+
+
+def build(settings: Settings, redis_url: str) -> Flask:
+    """Return the app with its real parts."""
+    from auth.stores import open_stores
+
+    stores = open_stores(settings.auth, redis_url)
+    metrics = Metrics()
+
+    def load_engine() -> Engine:
+        # torch: only now, and not in the thread that serves.
+        from api.gpt import checkpoint
+        from api.gpt.engine import Engine as GptEngine
+
+        engine = GptEngine(
+            checkpoint.load(Path(settings.model_uri)),
+            slots=settings.generation_slots,
+            queue_limit=settings.queue_limit,
+            threads=settings.generation_threads,
+            mode=GenerationMode(settings.generation_mode),
+        )
+        engine.start()
+        return engine
+
+    return create_app(
+        settings,
+        keyring=stores.keyring,
+        limiter=RedisLimiter(
+            redis_url,
+            outage=settings.redis_outage,
+            on_event=lambda event, detail: _limiter_event(metrics, event, detail),
+        ),
+        metrics=metrics,
+        load_engine=load_engine,
+        redis_url=redis_url,
+    )
+
+
+def _limiter_event(metrics: Metrics, event: LimiterEvent, detail: str) -> None:
+    """Count what the limiter tells of Redis; its loss and return are lines in the log too."""
+    metrics.limiter_events.labels(event=event.value).inc()
+    if event in {LimiterEvent.REDIS_LOST, LimiterEvent.REDIS_BACK}:
+        log.warning("limiter.redis", change=event.value, detail=detail)

@@ -1,0 +1,284 @@
+"""What stands before every route, in order: id, routing, drain, body size, key, scope.
+
+Each view declares who may call it with `public` or `requires`; a view that declares nothing
+cannot be registered (`check_policies`). What later code knows of the caller is `g.principal`.
+A bad key costs its sender's address one of its allowed failures (throttle.py); nothing here
+charges the key's plan: that is admission.py, after the body was read and the cost is known.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from flask import Flask, Response, current_app, g, request
+
+from api.config import Settings
+from api.errors import ProblemError
+from api.lifecycle import Lifecycle
+from api.limits.policy import Decision, Lease
+from api.schemas import B, Body, parse
+from api.telemetry import Metrics
+from api.throttle import Throttle
+from auth.errors import (
+    AddressNotAllowedError,
+    InvalidKeyError,
+    KeyringUnavailableError,
+    TenantDisabledError,
+)
+from auth.principal import Principal, Scope
+
+MAX_BODY_BYTES = 16 * 1024
+RECEIVED = "quillgate.received"  # environ: what the worker wants called when a body was read
+# An inbound id is kept when it cannot hurt a log line or a header.
+REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+
+log = structlog.get_logger()
+
+
+class Keyring(Protocol):
+    """What the service needs of `auth.keyring_store.KeyringStore`."""
+
+    @property
+    def ready(self) -> bool: ...
+    @property
+    def why_not_ready(self) -> str | None: ...
+    def load(self) -> None: ...
+    def authenticate(self, text: str | None, address: str, now: float) -> Principal: ...
+    def observe(self, shard: str, version: int) -> bool: ...
+
+
+class Limiter(Protocol):
+    """What the service needs of `api.limits.limiter.RedisLimiter`."""
+
+    def acquire(
+        self, principal: Principal, *, chars: int, lease_seconds: float, address: str
+    ) -> Decision: ...
+    def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None: ...
+    def peek(self, principal: Principal, *, address: str = "") -> Decision: ...
+    def ping(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The parts of one process, made once by `create_app`."""
+
+    settings: Settings
+    keyring: Keyring
+    limiter: Limiter
+    lifecycle: Lifecycle
+    throttle: Throttle
+    metrics: Metrics
+    clock: Callable[[], float] = time.time
+    monotonic: Callable[[], float] = time.monotonic
+    started_at: int = 0  # Unix seconds
+
+
+def service() -> Service:
+    found: Service = current_app.extensions["quillgate"]
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a view, and with what."""
+
+    keyed: bool
+    scope: Scope | None = None
+    bearer: bool = False  # the key may also come as `Authorization: Bearer`
+    body: type[Body] | None = None
+    body_required: bool = True
+    while_draining: bool = False
+
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def public(view: V) -> V:
+    """Anyone may call it, also while the process drains."""
+    view.access = Access(keyed=False, while_draining=True)  # type: ignore[attr-defined] # functions carry their policy
+    return view
+
+
+def requires(
+    scope: Scope | None,
+    *,
+    bearer: bool = False,
+    body: type[Body] | None = None,
+    body_required: bool = True,
+) -> Callable[[V], V]:
+    """Only a good key may call it, with the scope if one is named."""
+    access = Access(keyed=True, scope=scope, bearer=bearer, body=body, body_required=body_required)
+
+    def declare(view: V) -> V:
+        view.access = access  # type: ignore[attr-defined] # as above
+        return view
+
+    return declare
+
+
+def current_access() -> Access:
+    access = access_of(current_app, request.endpoint or "")
+    if access is None:
+        raise ProblemError("not_found", reason="the route declares no access policy")
+    return access
+
+
+def access_of(app: Flask, endpoint: str) -> Access | None:
+    access: Access | None = getattr(app.view_functions[endpoint], "access", None)
+    return access
+
+
+def check_policies(app: Flask) -> None:
+    """Raise RuntimeError if a route does not say who may call it."""
+    for rule in app.url_map.iter_rules():
+        if access_of(app, rule.endpoint) is None:
+            raise RuntimeError(f"{rule.rule} ({rule.endpoint}) declares no access policy")
+
+
+def register(app: Flask) -> None:
+    app.before_request(_begin)
+    app.before_request(_guard)
+    app.after_request(_finish_headers)
+
+
+def json_body(schema: type[B]) -> B:
+    """Return the request's body as `schema`. Raise ProblemError 400 or 422."""
+    body = request.get_data(cache=False)
+    request.environ.get(RECEIVED, lambda: None)()
+    if len(body) != (request.content_length or 0):
+        raise ProblemError("bad_request", "The body is shorter than its Content-Length.")
+    if not body and not current_access().body_required:
+        body = b"{}"
+    return parse(schema, body)
+
+
+def _begin() -> None:
+    inbound = request.headers.get("X-Request-Id", "")
+    g.request_id = inbound if REQUEST_ID.fullmatch(inbound) else secrets.token_hex(16)
+    g.started = service().monotonic()
+    g.answer_headers = {}
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)
+
+
+def _guard() -> None:
+    if request.routing_exception is not None:
+        return  # Flask answers 404 or 405
+    parts, access = service(), current_access()
+    if parts.lifecycle.draining and not access.while_draining:
+        raise ProblemError("draining")
+    if request.method == "OPTIONS":
+        return  # a CORS preflight has no key and no body; without CORS there is no such route
+    _check_body_size(access)
+    if access.keyed:
+        g.principal = authenticate(parts, presented_key(bearer=access.bearer))
+        check_scope(g.principal, access.scope)
+    _check_media_type(access)
+
+
+def _check_body_size(access: Access) -> None:
+    """Refuse before a byte is read; Flask would cut a chunked body short without a word."""
+    if "Transfer-Encoding" in request.headers:
+        raise ProblemError("length_required")
+    length = request.content_length
+    if length is None and access.body is not None and access.body_required:
+        raise ProblemError("length_required")
+    if length is not None and length > MAX_BODY_BYTES:
+        raise ProblemError("body_too_large")
+
+
+def _check_media_type(access: Access) -> None:
+    if access.body is None or (not access.body_required and not request.content_length):
+        return
+    if request.mimetype != "application/json":
+        raise ProblemError("unsupported_media_type", headers={"Accept": "application/json"})
+
+
+def presented_key(*, bearer: bool) -> str | None:
+    """Return the one key on the request. Raise ProblemError invalid_key if there are more."""
+    found = request.headers.getlist("X-API-Key")
+    if bearer:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and token:
+            found.append(token.strip())
+    if len(found) > 1 or any("," in key for key in found):  # WSGI joins repeated fields by comma
+        raise refuse_key(service(), "more_than_one")
+    return found[0] if found else None
+
+
+def reauthenticate(parts: Service) -> Principal:
+    """Check the request's key again, scope and all: the keyring is newer than it was."""
+    access = current_access()
+    principal = authenticate(parts, presented_key(bearer=access.bearer))
+    check_scope(principal, access.scope)
+    return principal
+
+
+def authenticate(parts: Service, key: str | None) -> Principal:
+    """Return who holds the key. Raise ProblemError 401, 403, 429 or 503."""
+    try:
+        principal = parts.keyring.authenticate(key, address(), parts.clock())
+    except InvalidKeyError as exc:
+        raise refuse_key(parts, exc.reason.value) from exc
+    except KeyringUnavailableError as exc:
+        raise ProblemError("keyring_unavailable", reason=str(exc)) from exc
+    except AddressNotAllowedError as exc:
+        raise ProblemError("address_not_allowed") from exc
+    except TenantDisabledError as exc:
+        raise ProblemError("tenant_disabled") from exc
+    structlog.contextvars.bind_contextvars(tenant=principal.tenant, key_id=principal.key_id)
+    return principal
+
+
+def refuse_key(parts: Service, reason: str) -> ProblemError:
+    """Count a refused key and return the one 401 there is, or 429 for too many from here."""
+    parts.metrics.auth_failures.labels(reason=reason).inc()
+    log.warning("key.refused", reason=reason, address=address())
+    parts.throttle.count_failed_key()
+    challenge = {"WWW-Authenticate": 'ApiKey realm="quillgate", header="X-API-Key"'}
+    return ProblemError("invalid_key", headers=challenge, reason=reason)
+
+
+def check_scope(principal: Principal, scope: Scope | None) -> None:
+    if scope is not None and scope not in principal.scopes:
+        raise ProblemError("missing_scope", f'The API key lacks the scope "{scope.value}".')
+
+
+def address() -> str:
+    """Return the caller's address; ProxyFix has put the trusted hop there."""
+    return request.remote_addr or ""
+
+
+_FIXED_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+}
+
+
+def _finish_headers(response: Response) -> Response:
+    parts = service()
+    for name, value in _FIXED_HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers["X-Request-Id"] = g.request_id
+    for name, value in g.answer_headers.items():
+        response.headers.setdefault(name, value)
+    route = request.url_rule.rule if request.url_rule is not None else "none"
+    parts.metrics.requests.labels(route=route, status=response.status_code).inc()
+    access = access_of(current_app, request.endpoint) if request.endpoint else None
+    if response.status_code >= 400 or (access is not None and access.keyed):
+        log.info(
+            "request",
+            method=request.method,
+            route=route,
+            status=response.status_code,
+            ms=round((parts.monotonic() - g.started) * 1000, 1),
+        )
+    return response

@@ -1,0 +1,48 @@
+"""A key's own account: what it is, what is left of its limits, and its rotation."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from flask import Blueprint, Response, g, jsonify
+
+from api.admission import account
+from api.guards import requires, service
+from auth.principal import Principal, Rotation
+
+blueprint = Blueprint("key", __name__, url_prefix="/v1/key")
+
+
+@blueprint.get("")
+@requires(None)
+def show() -> Response:
+    """Tell the caller its own key's account; not charged to the plan."""
+    decision = account(service())
+    principal: Principal = g.principal
+    body = {
+        "key_id": principal.key_id,
+        "name": principal.name,
+        "tenant": principal.tenant,
+        "plan": principal.plan.name,
+        "max_num_chars": principal.plan.max_num_chars,
+        "scopes": sorted(scope.value for scope in principal.scopes),
+        "label": principal.label,
+        "created_at": principal.created_at,
+        "expires_at": principal.expires_at,
+        "allowed_cidrs": list(principal.allowed_cidrs),
+        "limits": [asdict(state) for state in decision.limits],
+        "rotation": _rotation(principal, decision.sunset_at),
+    }
+    return jsonify(body)
+
+
+def _rotation(principal: Principal, sunset_at: int | None) -> dict[str, Any] | None:
+    rotation: Rotation | None = principal.rotation
+    if rotation is None:
+        return None
+    return {
+        **asdict(rotation),
+        "secret_used": principal.secret_role.value,
+        "sunset_at": sunset_at,
+    }

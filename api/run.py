@@ -1,0 +1,248 @@
+"""One generation on behalf of one request: from the engine's queue to the last line about it.
+
+`finish` runs once whatever happens (the text was delivered, the caller went away, the engine
+failed, the process drains): it stops the engine, settles the charge, writes the log line and the
+metrics. A caller who reads too slowly or left is not waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from flask import request
+
+from api.admission import GENERATION_SECONDS, Admission, admit
+from api.errors import ProblemError
+from api.gpt.request import (
+    EngineRefusedError,
+    FinishReason,
+    GenerationRequest,
+    NotEncodableError,
+)
+from api.guards import Service
+from api.lifecycle import Generation, GenerationResult
+
+EVENT_SECONDS = 0.05  # at most about 20 events a second
+HEARTBEAT_SECONDS = 4.5  # a comment within 5 s: a write is how a lost caller shows
+WATCH_SECONDS = 0.5  # how often a caller who waits for one JSON answer is looked for
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a route asks the engine for; the rest comes from the principal."""
+
+    prompt: str
+    seed: int
+    num_chars: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    stop: tuple[str, ...]
+
+
+class Run:
+    """A generation that was admitted and submitted. One thread reads it; any may `finish` it."""
+
+    def __init__(
+        self,
+        parts: Service,
+        admission: Admission,
+        generation: Generation,
+        wanted: Wanted,
+        *,
+        run_id: str,
+        model: str,
+        streamed: bool,
+    ) -> None:
+        self._parts, self._admission, self._generation = parts, admission, generation
+        self._once = threading.Lock()
+        self._log_context = structlog.contextvars.get_contextvars()
+        self.wanted, self.run_id, self.model, self.streamed = wanted, run_id, model, streamed
+        self.delivered_chars = 0
+        parts.metrics.running.inc()
+
+    def result(self) -> GenerationResult:
+        """Return how it ended; wait until it has."""
+        return self._generation.result()
+
+    def wait(self, caller_left: Callable[[], bool]) -> GenerationResult:
+        """Return the whole result; stop early when the caller left."""
+        while True:
+            try:
+                return self._generation.result(WATCH_SECONDS)
+            except TimeoutError:
+                if caller_left():
+                    self._generation.abort()
+
+    def pieces(self) -> Iterator[str]:
+        """Yield text as it comes, coalesced; "" when there was none for `HEARTBEAT_SECONDS`.
+
+        A piece counts as delivered when the next one is asked for: then it was written.
+        """
+        while (text := self._generation.read(HEARTBEAT_SECONDS)) is not None:
+            yield text
+            self.delivered_chars += len(text)
+            if text:
+                time.sleep(EVENT_SECONDS)
+
+    def finish(self) -> None:
+        """End it, settle it and say so, once."""
+        if not self._once.acquire(blocking=False):
+            return
+        self._generation.abort()
+        result = self._generation.result()
+        charged = self.charged_chars(result)
+        self._admission.settle(charged, result.finish_reason.value)
+        metrics = self._parts.metrics
+        metrics.running.dec()
+        metrics.finished.labels(finish=result.finish_reason.value).inc()
+        metrics.chars.inc(charged)
+        if result.first_char_ms is not None:
+            metrics.first_char_seconds.observe(result.first_char_ms / 1000)
+        lease, principal = self._admission.lease, self._admission.principal
+        line = {
+            **self._log_context,
+            "generation_id": self.run_id,
+            "lease_id": lease.lease_id,
+            "admitted_at_ms": lease.admitted_at_ms,
+            "tenant": principal.tenant,
+            "key_id": principal.key_id,
+            "streamed": self.streamed,
+            "finish_reason": result.finish_reason.value,
+            "reserved_chars": lease.reserved_chars,
+            "charged_chars": charged,
+            "generated_chars": result.generated_chars,
+            **_timing_ms(result),
+        }
+        if result.error is not None:
+            line["error"] = result.error
+        log.info("generation.settled", **line)
+
+    def charged_chars(self, result: GenerationResult) -> int:
+        """What was generated, unless we failed to hand it over."""
+        ours = result.finish_reason in {FinishReason.ERROR, FinishReason.DRAINING}
+        return self.delivered_chars if ours else result.generated_chars
+
+    def answer(self, result: GenerationResult) -> dict[str, Any]:
+        """Return the answer of contract section 5, less `text`."""
+        return {
+            "id": self.run_id,
+            "model": self.model,
+            "seed": self.wanted.seed,
+            "temperature": self.wanted.temperature,
+            "num_chars": self.wanted.num_chars,
+            "finish_reason": result.finish_reason.value,
+            "usage": {
+                "prompt_chars": len(self.wanted.prompt),
+                "generated_chars": result.generated_chars,
+                "charged_chars": self.charged_chars(result),
+            },
+            "timing_ms": _timing_ms(result),
+        }
+
+
+def start(parts: Service, wanted: Wanted, *, streamed: bool) -> Run:
+    """Charge the request and hand it to the engine. Raise ProblemError; then nothing is charged."""
+    engine = parts.lifecycle.engine()
+    admission = admit(parts, wanted.num_chars)
+    principal = admission.principal
+    run_id = f"gen_{secrets.token_hex(12)}"
+    try:
+        generation = engine.submit(
+            GenerationRequest(
+                request_id=run_id,
+                tenant=principal.tenant,
+                prompt=wanted.prompt or engine.start_text,
+                seed=wanted.seed,
+                num_chars=wanted.num_chars,
+                temperature=wanted.temperature,
+                top_k=wanted.top_k,
+                top_p=wanted.top_p,
+                stop=wanted.stop,
+                weight=principal.plan.weight,
+                deadline=parts.monotonic() + GENERATION_SECONDS,
+            )
+        )
+    except NotEncodableError as exc:
+        admission.give_back()
+        raise ProblemError("prompt_not_encodable", f"{exc}.") from exc
+    except EngineRefusedError as exc:
+        admission.give_back()
+        raise ProblemError(exc.code, retry_after_ms=round(exc.retry_after_seconds * 1000)) from exc
+    except BaseException:
+        admission.give_back()
+        raise
+    run = Run(
+        parts,
+        admission,
+        generation,
+        wanted,
+        run_id=run_id,
+        model=engine.model_name,
+        streamed=streamed,
+    )
+    if streamed:
+        log.info("generation.started", generation_id=run_id, num_chars=wanted.num_chars)
+    return run
+
+
+def _timing_ms(result: GenerationResult) -> dict[str, int | None]:
+    return {
+        "queued": result.queued_ms,
+        "first_char": result.first_char_ms,
+        "total": result.total_ms,
+    }
+
+
+def failure(result: GenerationResult) -> ProblemError:
+    """Return the problem of a generation that did not end well."""
+    if result.finish_reason is FinishReason.DRAINING:
+        return ProblemError("draining")
+    if result.finish_reason is FinishReason.ABORTED:
+        return ProblemError("overloaded", "The answer was not read fast enough.")
+    return ProblemError("internal_error", reason=result.error)
+
+
+def ended_well(result: GenerationResult) -> bool:
+    return result.finish_reason in {FinishReason.LENGTH, FinishReason.STOP, FinishReason.DEADLINE}
+
+
+def whole_result(run: Run) -> GenerationResult:
+    """Return the result of a run that is answered at once. Raise ProblemError if it failed."""
+    try:
+        result = run.wait(caller_watch(request.environ))
+    finally:
+        run.finish()
+    if not ended_well(result):
+        raise failure(result)
+    return result
+
+
+def caller_watch(environ: dict[str, Any]) -> Callable[[], bool]:
+    """Return a function that tells whether the caller closed the connection.
+
+    A closed sending side counts as gone, as reverse proxies hold it.
+    """
+    connection = environ.get("gunicorn.socket")
+
+    def left() -> bool:
+        if connection is None:
+            return False
+        with contextlib.suppress(BlockingIOError):
+            try:
+                return not connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            except ConnectionError:
+                return True
+        return False
+
+    return left

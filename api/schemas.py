@@ -1,0 +1,155 @@
+"""What a body may hold, checked once and strictly; anything else is refused by name.
+
+Integers must be JSON integers (16.0 is one, "16" and true are not); unknown fields, duplicate
+fields, NaN and text that is not UTF-8 are refused. A refusal names the field and never repeats
+what was sent.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import ValidationError as PydanticError
+
+from api.errors import FieldError, ProblemError
+
+MAX_PROMPT_CHARS = 4000
+MAX_SEED = 2**63 - 1
+MAX_STOPS = 4
+MAX_STOP_CHARS = 200
+DEFAULT_NUM_CHARS = 200
+DEFAULT_TEMPERATURE = 0.8
+
+_FIELD_NAME_SHOWN = 64  # an unknown field's name comes from the caller: show no more of it
+
+
+def _integral(value: object) -> object:
+    """JSON has one kind of number: 16.0 is an integer (JSON Schema 2020-12, 4.2.3)."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+JsonInt = Annotated[int, BeforeValidator(_integral)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
+Stops = Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None
+
+
+class Body(BaseModel):
+    """A request body: strict types, no unknown field."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class StreamOptions(Body):
+    """How a stream of `POST /v1/completions` is answered."""
+
+    include_usage: bool = False
+
+
+class GenerateRequest(Body):
+    """`POST /generate`, contract section 5."""
+
+    prompt: str = Field(
+        default="",
+        max_length=MAX_PROMPT_CHARS,
+        description="What to continue; empty stands for the model's start text.",
+    )
+    seed: Annotated[JsonInt, Field(ge=0, le=MAX_SEED)] | None = Field(
+        default=None, description="The same seed gives the same text; chosen at random if absent."
+    )
+    temperature: float = Field(
+        default=DEFAULT_TEMPERATURE, ge=0, le=2, description="0 is greedy, higher is bolder."
+    )
+    num_chars: JsonInt = Field(
+        default=DEFAULT_NUM_CHARS,
+        ge=1,
+        description="Characters (code points) to write, at most the plan's maximum.",
+    )
+    top_k: Annotated[JsonInt, Field(ge=1)] | None = Field(
+        default=None, description="Draw among the k likeliest tokens only."
+    )
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Draw among the likeliest tokens that add up to p."
+    )
+    stop: Stops = Field(default=None, description="End before the first of these strings.")
+    stream: bool = Field(default=False, description="Answer with server-sent events.")
+
+
+class CompletionsRequest(Body):
+    """`POST /v1/completions`: the OpenAI API's fields, those that mean nothing here neutral only.
+
+    A token of that API is a character.
+    """
+
+    model: str | None = Field(default=None, max_length=200, description="There is one model.")
+    prompt: str = Field(default="", max_length=MAX_PROMPT_CHARS)
+    max_tokens: JsonInt = Field(default=DEFAULT_NUM_CHARS, ge=1, description="Characters to write.")
+    temperature: float = Field(default=DEFAULT_TEMPERATURE, ge=0, le=2)
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    seed: Annotated[JsonInt, Field(ge=0, le=MAX_SEED)] | None = None
+    stop: Stops = None
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[JsonInt, Field(ge=1, le=1)] | None = None
+    best_of: Annotated[JsonInt, Field(ge=1, le=1)] | None = None
+    echo: bool = False
+    logprobs: None = None
+    suffix: None = None
+    logit_bias: None = None
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    user: str | None = Field(default=None, max_length=200, description="Neither kept nor used.")
+
+
+def stops(stop: Stops) -> tuple[str, ...]:
+    if stop is None:
+        return ()
+    return (stop,) if isinstance(stop, str) else tuple(stop)
+
+
+def seed_or_random(seed: int | None) -> int:
+    return secrets.randbelow(MAX_SEED + 1) if seed is None else seed
+
+
+B = TypeVar("B", bound=Body)
+
+
+def parse(schema: type[B], body: bytes) -> B:
+    """Return the body as `schema`. Raise ProblemError malformed_json or invalid_request."""
+    try:
+        document = json.loads(
+            body.decode("utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_no_constant,
+        )
+    except (ValueError, RecursionError) as exc:
+        raise ProblemError("malformed_json") from exc
+    if not isinstance(document, dict):
+        raise ProblemError("malformed_json")
+    try:
+        return schema.model_validate(document)
+    except PydanticError as exc:
+        raise ProblemError("invalid_request", errors=_field_errors(exc)) from exc
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a field is given twice")
+    return document
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _field_errors(exc: PydanticError) -> list[FieldError]:
+    """One error per field: the branches of a union each report their own."""
+    found: dict[str, str] = {}
+    for error in exc.errors(include_input=False, include_url=False, include_context=False):
+        field = str(error["loc"][0])[:_FIELD_NAME_SHOWN] if error["loc"] else "body"
+        message = "This field is not known" if error["type"] == "extra_forbidden" else error["msg"]
+        found[field] = f"{found[field]}; or: {message}" if field in found else message
+    return [FieldError(field, message) for field, message in found.items()]

@@ -1,0 +1,136 @@
+"""Logs and metrics: what happened, for whom, how long it took; never a key, a prompt or a text.
+
+One line is one event, on stdout, JSON in the field names of Google Cloud Logging or plain for a
+terminal. Whatever looks like an API key is blotted out of a line after it was rendered, so that
+no path around the rule exists. Nothing here can fail a request.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+# The published shape of a key (contract section 3), loosened to catch truncated ones too.
+KEY_SHAPE = re.compile(r"qg_[a-z]{1,8}_[0-9A-Za-z]{12}_[0-9A-Za-z]{6,}(?:_[0-9A-Za-z]{1,6})?")
+
+_SEVERITY = {"warn": "WARNING", "exception": "ERROR"}
+
+EventDict = MutableMapping[str, Any]
+
+
+def blot(line: str) -> str:
+    """Return the line with everything that looks like an API key replaced."""
+    return KEY_SHAPE.sub("[key]", line) if "qg_" in line else line
+
+
+def _google_fields(_logger: object, method: str, event: EventDict) -> EventDict:
+    level = event.pop("level", method)
+    event["severity"] = _SEVERITY.get(level, level.upper())
+    event["message"] = event.pop("event", "")
+    return event
+
+
+def _blot_rendered(_logger: object, _method: str, line: Any) -> str:
+    return blot(str(line))
+
+
+def configure_logging(log_format: str, level: int = logging.INFO) -> None:
+    """Send structlog and the standard library's records to stdout in one form."""
+    before: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+    ]
+    render: list[Any]
+    if log_format == "json":
+        render = [
+            structlog.processors.format_exc_info,
+            _google_fields,
+            structlog.processors.JSONRenderer(default=str),
+            _blot_rendered,
+        ]
+    else:
+        render = [
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=_plain),
+            _blot_rendered,
+        ]
+    structlog.configure(
+        processors=[*before, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=before,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+
+
+def _plain(sio: Any, exc_info: Any) -> None:
+    """Write a traceback without the values of local variables: they may hold keys."""
+    structlog.dev.plain_traceback(sio, exc_info)
+
+
+class Metrics:
+    """The Prometheus metrics of one process; every label has few values."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "quillgate_requests_total", "Answers.", ["route", "status"], registry=self.registry
+        )
+        self.problems = Counter(
+            "quillgate_problems_total", "Refusals and errors.", ["code"], registry=self.registry
+        )
+        self.auth_failures = Counter(
+            "quillgate_auth_failures_total", "Refused keys.", ["reason"], registry=self.registry
+        )
+        self.decisions = Counter(
+            "quillgate_limiter_decisions_total",
+            "What the limiter decided; local: without Redis.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.limiter_events = Counter(
+            "quillgate_limiter_events_total",
+            "What the limiter had to say of Redis.",
+            ["event"],
+            registry=self.registry,
+        )
+        self.limiter_seconds = Histogram(
+            "quillgate_limiter_seconds",
+            "Time of one decision.",
+            buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
+            registry=self.registry,
+        )
+        self.running = Gauge(
+            "quillgate_generations_running", "Admitted, not ended.", registry=self.registry
+        )
+        self.finished = Counter(
+            "quillgate_generations_total", "Generations ended.", ["finish"], registry=self.registry
+        )
+        self.chars = Counter(
+            "quillgate_generated_chars_total", "Characters charged.", registry=self.registry
+        )
+        self.first_char_seconds = Histogram(
+            "quillgate_first_char_seconds",
+            "From submission to the first character.",
+            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+            registry=self.registry,
+        )
+
+    def serve(self, host: str, port: int) -> None:
+        """Serve `/metrics` on a port of its own. Raise OSError if it cannot be had."""
+        start_http_server(port, addr=host, registry=self.registry)

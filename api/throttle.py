@@ -1,0 +1,80 @@
+"""Rates for what has no plan: bad keys by address, and reading one's own account by key.
+
+flask-limiter counts on the same Redis as the plans; while Redis is away it counts in this
+process, by the same rates. A good key never comes here, so it costs no round trip.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_address
+
+from flask import Flask, g, request
+from flask_limiter import Limiter, RateLimitExceeded
+
+from api.errors import ProblemError
+from api.limits.limiter import storage_options
+
+FAILED_KEYS = "30/minute"
+ACCOUNT_READS = "300/minute"
+
+
+class Throttle:
+    """The flask-limiter of one app; a rate that is used up raises ProblemError 429."""
+
+    def __init__(
+        self, app: Flask, redis_url: str, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._clock = clock
+        # `unix://` is redis-py's spelling; limits calls the same thing `redis+unix://`.
+        limiter = Limiter(
+            _network,
+            app=app,
+            storage_uri=redis_url.replace("unix://", "redis+unix://", 1)
+            if redis_url.startswith("unix://")
+            else redis_url,
+            storage_options=storage_options(),
+            in_memory_fallback_enabled=True,
+            key_prefix="qg",
+        )
+        self._limiter = limiter
+        self._failed_key = limiter.shared_limit(FAILED_KEYS, scope="failed_keys")(_nothing)
+        self._account_read = limiter.shared_limit(
+            ACCOUNT_READS, scope="account", key_func=lambda: str(g.principal.key_id)
+        )(_nothing_else)
+
+    def count_failed_key(self) -> None:
+        self._count(self._failed_key, "too_many_failures")
+
+    def count_account_read(self) -> None:
+        self._count(self._account_read, "rate_limited")
+
+    def _count(self, hit: Callable[[], None], code: str) -> None:
+        try:
+            hit()
+        except RateLimitExceeded as exc:
+            limit = self._limiter.current_limit
+            reset_at = limit.window.reset_time if limit is not None else 0
+            wait_ms = max(1, round((reset_at - self._clock()) * 1000))
+            raise ProblemError(code, retry_after_ms=wait_ms) from exc
+
+
+def _nothing() -> None:
+    """What flask-limiter wraps: the count is the point."""
+
+
+def _nothing_else() -> None:
+    """A second one: flask-limiter knows wrapped functions by name."""
+
+
+def _network() -> str:
+    """Return the caller's address; of IPv6 the /64, which one caller holds whole."""
+    text = request.remote_addr or "unknown"
+    try:
+        parsed = ip_address(text)
+    except ValueError:
+        return text
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
+    return text

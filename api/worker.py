@@ -1,0 +1,158 @@
+"""gunicorn's threaded worker, taught four things: to drain, to bound slow callers, to speak
+problem+json when HTTP itself is malformed, and to end on Ctrl-C without waiting for streams.
+
+Draining: SIGTERM turns new work away (503, the listener stays open so that the answer arrives)
+while running streams get `DRAIN_SECONDS` and their last event; only then does gunicorn's own
+shut-down begin. A caller who sends its head and body slower than `RECEIVE_SECONDS` altogether is
+cut off, so half-sent requests cannot hold the threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask
+from gunicorn.http import errors as http_errors
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from api.errors import CONTENT_TYPE, ProblemError
+from api.guards import RECEIVED, Service
+from api.lifecycle import Lifecycle
+
+DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM; gunicorn lingers 2 s after this
+INTERRUPT_SECONDS = 0.5
+RECEIVE_SECONDS = 5.0  # the whole head and body of one request
+SEND_SECONDS = 5  # one write to a caller who does not read
+SEND_BUFFER_BYTES = 16 * 1024  # what the kernel takes before a write waits for the caller
+ACCEPT_SECONDS = 5  # until a silent connection is handed over at all
+
+_LINUX_DEFER_ACCEPT = getattr(socket, "TCP_DEFER_ACCEPT", None)  # macOS has none
+
+
+class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
+    """One process of the service."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._receiving: dict[socket.socket, float] = {}  # until when a request must be read
+        self._leaving = False
+        self._lifecycle: Lifecycle | None = None
+
+    def init_process(self) -> None:
+        for listener in self.sockets:
+            if _LINUX_DEFER_ACCEPT is not None and listener.sock.family != socket.AF_UNIX:
+                # A connection is handed over once it has sent something.
+                listener.sock.setsockopt(socket.IPPROTO_TCP, _LINUX_DEFER_ACCEPT, ACCEPT_SECONDS)
+        super().init_process()
+
+    def load_wsgi(self) -> None:
+        app: Flask = self.app.wsgi()
+        parts: Service = app.extensions["quillgate"]
+        self._lifecycle = parts.lifecycle
+        parts.lifecycle.start()
+        if parts.settings.metrics_port is not None:
+            parts.metrics.serve(parts.settings.host, parts.settings.metrics_port)
+
+        def with_deadline(environ: dict[str, Any], start_response: Any) -> Any:
+            connection = environ["gunicorn.socket"]
+            environ[RECEIVED] = lambda: self._receiving.pop(connection, None)
+            return app(environ, start_response)
+
+        self.wsgi = with_deadline
+
+    # Draining
+
+    def handle_exit(self, _sig: int, _frame: Any) -> None:
+        if not self._leaving:
+            self._leave(DRAIN_SECONDS)
+
+    def handle_quit(self, _sig: int, _frame: Any) -> None:
+        self._leave(INTERRUPT_SECONDS)
+
+    def _leave(self, seconds: float) -> None:
+        """Begin to drain. Runs in a signal handler: hand the waiting to a thread."""
+        if self._leaving:
+            self.alive = False  # told twice: do not wait
+            return
+        self._leaving = True
+        threading.Thread(target=self._drain, args=(seconds,), name="drain", daemon=True).start()
+
+    def _drain(self, seconds: float) -> None:
+        try:
+            if self._lifecycle is not None:
+                self._lifecycle.drain(seconds)
+        finally:
+            self.alive = False
+            self._cut(lambda _deadline: True)
+            self.method_queue.defer(lambda: None)  # wake the loop
+
+    def close_parts(self) -> None:
+        """End the generator's thread; what ran has ended by now."""
+        if self._lifecycle is not None:
+            self._lifecycle.close()
+
+    # Slow callers
+
+    def handle(self, conn: TConn) -> Any:
+        timeout = struct.pack("ll", SEND_SECONDS, 0)
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
+        conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self._receiving[conn.sock] = time.monotonic() + RECEIVE_SECONDS
+        try:
+            return super().handle(conn)
+        finally:
+            self._receiving.pop(conn.sock, None)
+
+    def murder_pending(self) -> None:
+        """Runs about once a second in gunicorn's loop."""
+        super().murder_pending()
+        now = time.monotonic()
+        self._cut(lambda deadline: deadline < now)
+
+    def _cut(self, overdue: Callable[[float], bool]) -> None:
+        for connection, deadline in list(self._receiving.items()):
+            if overdue(deadline) and self._receiving.pop(connection, None) is not None:
+                with contextlib.suppress(OSError):  # it went away by itself
+                    connection.shutdown(socket.SHUT_RD)  # its thread reads the end and goes on
+
+    # Malformed HTTP
+
+    def handle_error(self, _req: Any, client: socket.socket, _addr: Any, exc: Exception) -> None:
+        """Answer what never became a request; what it said is not repeated."""
+        if isinstance(exc, BlockingIOError):
+            return  # a read or write timed out: there is nobody to tell
+        problem = _problem_of(exc)
+        if problem.status >= 500:
+            self.log.error("Error handling request", exc_info=exc)
+        else:
+            self.log.info("Malformed request: %s", type(exc).__name__)
+        request_id = secrets.token_hex(16)
+        body = problem.body(request_id)
+        head = (
+            f"HTTP/1.1 {problem.status} {problem.problem.title}\r\n"
+            f"Content-Type: {CONTENT_TYPE}\r\nContent-Length: {len(body)}\r\n"
+            f"X-Request-Id: {request_id}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
+        )
+        try:
+            client.sendall(head.encode("ascii") + body)
+        except OSError:
+            self.log.debug("The caller of a malformed request is gone.")
+
+
+def _problem_of(exc: Exception) -> ProblemError:
+    if isinstance(exc, http_errors.LimitRequestLine):
+        return ProblemError("uri_too_long")
+    if isinstance(exc, http_errors.LimitRequestHeaders):
+        return ProblemError("headers_too_large")
+    if isinstance(exc, http_errors.UnsupportedTransferCoding):
+        return ProblemError("not_implemented")
+    if isinstance(exc, http_errors.ParseException):
+        return ProblemError("bad_request")
+    return ProblemError("internal_error")

@@ -1,0 +1,206 @@
+"""The shipped gunicorn and worker under callers and signals that are not nice.
+
+The engine is scripted, so that a generation lasts as long as a test needs; everything from the
+socket to the limiter is real.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.support.api_bench import GOOD
+from tests.support.api_server import ApiServer, read_response
+
+MODULE = "tests.support.scripted_server"
+
+
+@pytest.fixture
+def server(api_server, redis_url):
+    def start(*, ready: bool = True, **environ: str) -> ApiServer:
+        return api_server(module=MODULE, ready=ready, REDIS_URL=redis_url, **environ)
+
+    return start
+
+
+def request_for(**fields: object) -> bytes:
+    body = json.dumps({"seed": 0, **fields}).encode()
+    return (
+        b"POST /generate HTTP/1.1\r\nHost: x\r\nX-API-Key: " + GOOD.encode() + b"\r\n"
+        b"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body)
+    )
+
+
+def send(server: ApiServer, **fields: object) -> socket.socket:
+    sock = socket.create_connection(("127.0.0.1", server.port), timeout=20)
+    sock.sendall(request_for(**fields))
+    return sock
+
+
+def read_until(sock: socket.socket, marker: bytes) -> bytes:
+    data = b""
+    while marker not in data:
+        chunk = sock.recv(65536)
+        assert chunk, data
+        data += chunk
+    return data
+
+
+def read_all(sock: socket.socket) -> bytes:
+    data = b""
+    while chunk := sock.recv(65536):
+        data += chunk
+    return data
+
+
+def test_health_answers_while_the_model_loads(server):
+    """/health is up at once; /ready and /generate say that the model is loading."""
+    loading = server(ready=False, LOAD_SECONDS="4")
+    loading.wait_until(lambda: loading.answers("/health"), "/health")
+    ready = loading.get("/ready")
+    assert ready.status_code == 503
+    assert ready.json()["checks"]["model"] == "loading"
+    refused = loading.post("/generate", GOOD, num_chars=1)
+    assert (refused.status_code, refused.json()["code"]) == (503, "model_loading")
+    assert int(refused.headers["Retry-After"]) >= 1
+    loading.wait_ready()
+    assert loading.post("/generate", GOOD, num_chars=1).status_code == 200
+
+
+def test_sigterm_lets_a_short_stream_finish(server):
+    """A stream that ends within the grace ends with `done`, and the process with status 0."""
+    api = server(SECONDS_PER_CHAR="0.01")
+    with send(api, num_chars=150, stream=True) as sock:
+        read_until(sock, b"event: text")
+        api.terminate()
+        assert b"event: done" in read_all(sock)
+    assert api.stop() == 0
+
+
+def test_sigterm_ends_a_long_stream_with_its_terminal_event(server):
+    """A stream that would outlive the grace gets one `error` draining; exit 0 in under 10 s."""
+    api = server(SECONDS_PER_CHAR="0.05")
+    with send(api, num_chars=10_000, stream=True) as sock:
+        read_until(sock, b"event: text")
+        started = time.monotonic()
+        api.terminate()
+        rest = read_all(sock)
+    assert rest.count(b"event: error") == 1
+    assert b'"code": "draining"' in rest
+    assert b"event: done" not in rest
+    assert api.stop() == 0
+    assert time.monotonic() - started < 10
+    [line] = api.events("generation.settled")
+    assert line["finish_reason"] == "draining"
+    assert 0 < line["charged_chars"] < 10_000
+
+
+def test_while_draining_new_work_is_told_so(server):
+    """Until the last stream has ended a new request gets 503 draining and health still answers."""
+    api = server(SECONDS_PER_CHAR="0.05")
+    with send(api, num_chars=10_000, stream=True) as sock:
+        read_until(sock, b"event: text")
+        api.terminate()
+        api.wait_until(lambda: not api.answers("/ready"), "the drain")
+        refused = api.post("/generate", GOOD, num_chars=1)
+        assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+        assert api.get("/health").status_code == 200
+        read_all(sock)
+    assert api.stop() == 0
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_a_caller_who_leaves_stops_the_generation(server, stream):
+    """After the connection closed the request is settled, long before its length."""
+    api = server(SECONDS_PER_CHAR="0.01")
+    with send(api, num_chars=10_000, stream=stream) as sock:
+        if stream:
+            read_until(sock, b"event: text")
+        else:
+            time.sleep(0.5)
+    api.wait_until(lambda: bool(api.events("generation.settled")), "settlement")
+    [line] = api.events("generation.settled")
+    assert line["finish_reason"] == "aborted"
+    assert line["charged_chars"] < 2000
+
+
+def test_half_sent_requests_do_not_take_the_service_down(server):
+    """With more half-sent heads than threads the service answers again within seconds."""
+    api = server(GENERATION_SLOTS="2", QUEUE_LIMIT="2")
+    held = []
+    for _ in range(40):
+        sock = socket.create_connection(("127.0.0.1", api.port), timeout=20)
+        sock.sendall(b"POST /generate HTTP/1.1\r\nHost: x\r\nX-Api")
+        held.append(sock)
+    assert httpx.get(api.url + "/health", timeout=30).status_code == 200
+    for sock in held:
+        sock.close()
+    assert "Traceback" not in api.log
+
+
+def test_a_body_that_drips_is_cut(server):
+    """One byte a second for ever does not hold a thread for ever; what came is refused."""
+    api = server()
+    head = request_for(num_chars=1).split(b"\r\n\r\n")[0] + b"\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as sock:
+        sock.sendall(head)
+        stop = threading.Event()
+
+        def drip() -> None:
+            while not stop.wait(1):
+                try:
+                    sock.sendall(b" ")
+                except OSError:
+                    return
+
+        thread = threading.Thread(target=drip)
+        thread.start()
+        try:
+            status, _, body = read_response(sock)
+        finally:
+            stop.set()
+            thread.join()
+    assert (status, json.loads(body)["code"]) == (400, "bad_request")
+
+
+def test_a_reader_who_never_reads_is_cut(server):
+    """A stream that nobody reads ends within seconds; its slot and its charge come back."""
+    api = server(SECONDS_PER_CHAR="0.0001", ALPHABET="\u2028")  # 6 bytes each on the wire
+    with socket.socket() as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        sock.connect(("127.0.0.1", api.port))
+        sock.sendall(request_for(num_chars=10_000, stream=True))
+        api.wait_until(lambda: bool(api.events("generation.settled")), "settlement")
+    assert "read too slowly" in api.log
+    assert "Traceback" not in api.log
+
+
+POST = b"POST /generate HTTP/1.1\r\nHost: x\r\n"
+MALFORMED = [
+    (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 400, "bad_request"),
+    (b"\x16\x03\x01 nonsense\r\n\r\n", 400, "bad_request"),
+    (b"GET /" + b"a" * 3000 + b" HTTP/1.1\r\n\r\n", 414, "uri_too_long"),
+    (POST + b"X-Long: " + b"a" * 9000 + b"\r\n\r\n", 431, "headers_too_large"),
+    (
+        POST + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "bad_request",
+    ),
+    (POST + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400, "bad_request"),
+]
+
+
+def test_malformed_http_is_a_problem_too(server):
+    """What never became a request is answered in the one shape, and not repeated."""
+    api = server()
+    for request_bytes, status, code in MALFORMED:
+        got, headers, body = api.raw(request_bytes)
+        assert (got, json.loads(body)["code"]) == (status, code), request_bytes[:60]
+        assert headers["content-type"] == "application/problem+json"
+        assert headers["x-request-id"] == json.loads(body)["request_id"]
+        assert b"nonsense" not in body
