@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import builtins
 import fnmatch
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +87,17 @@ def names_in(source: str, package: str = "") -> set[str]:
     return found
 
 
+@functools.cache
+def rooms() -> dict[str, set[str]]:
+    """Return the names that each module of the rooms uses."""
+    found = {}
+    for module, path in modules():
+        package = module.removesuffix(".__init__")
+        package = package if path.stem == "__init__" else package.rpartition(".")[0]
+        found[module] = names_in(path.read_text(), package)
+    return found
+
+
 def modules() -> Iterator[tuple[str, Path]]:
     for room in ROOMS:
         for path in sorted((ROOT / room).rglob("*.py")):
@@ -111,12 +123,11 @@ def offences(rule: Rule, module: str, names: set[str]) -> set[str]:
 @pytest.mark.parametrize("rule", RULES, ids=str)
 def test_every_module_keeps_the_rule(rule):
     """No module of the rooms imports or names what its place forbids."""
-    broken = {}
-    for module, path in modules():
-        package = module.removesuffix(".__init__") if path.stem == "__init__" else module
-        package = package if path.stem == "__init__" else package.rpartition(".")[0]
-        if found := offences(rule, module, names_in(path.read_text(), package)):
-            broken[module] = sorted(found)
+    broken = {
+        module: found
+        for module, names in rooms().items()
+        if (found := offences(rule, module, names))
+    }
     assert not broken
 
 
