@@ -145,14 +145,12 @@ class GoogleSecretStore:
         # An attempt whose outcome is unknown is looked into, not just repeated: the second one
         # would clash with the success of the first and report a conflict that is none.
         check_alias(alias)
-        if not etag:
-            raise ValueError("without an etag the server would overwrite another writer's move")
         what = f"secret {name}: alias {alias}"
         for attempt in range(3):
             secret = self._get(name)
             if attempt and secret.version_aliases.get(alias) == number:
                 return
-            if secret.etag != etag:
+            if secret.etag != etag:  # an empty one, too: the server would take it for consent
                 if attempt:
                     break
                 raise SecretConflictError(f"{what} was moved by another")

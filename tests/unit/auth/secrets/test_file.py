@@ -182,3 +182,13 @@ def test_the_store_loads_no_library_of_google() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
     assert answer.stdout.strip() == b"[]"
+
+
+def test_directories_differ_also_where_case_is_ignored(
+    store: FileSecretStore, directory: Path
+) -> None:
+    """On macOS `webkey-Bob` and `webkey-bob` would else be one directory, and one key."""
+    for name in ("webkey-bob", "webkey-Bob", "WEBKEY-BOB"):
+        store.ensure_secret(name)
+    homes = [path.name.lower() for path in directory.iterdir() if path.is_dir()]
+    assert len(homes) == len(set(homes)) == 4
