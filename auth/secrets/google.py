@@ -190,7 +190,9 @@ class GoogleSecretStore:
 
     def list_secrets(self, prefix: str) -> list[str]:
         request = api.ListSecretsRequest(
-            parent=f"projects/{self._project}", filter=f"name:{prefix}", page_size=_PAGE
+            parent=f"projects/{self._project}",
+            filter=f"name:{prefix}" if prefix else "",  # matches anywhere in a name
+            page_size=_PAGE,
         )
         with _translated(f"project {self._project}"):
             secrets = list(self._call(self._client.list_secrets, request))

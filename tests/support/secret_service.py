@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import google_crc32c
@@ -12,6 +13,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from tests.support.secret_vault import Refusal, Secret, Vault, Version
 
 PROJECT_NUMBER = "424242424242"  # answers name a project by its number, whatever was asked for
+
+_WORD = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class SecretManagerService:
@@ -127,7 +130,7 @@ def _filtered(entries: list[Any], text: str) -> list[Any]:
     if not text:
         return entries
     terms = [term.partition(":") for term in text.split(" OR ")]
-    if any(field not in ("name", "state") or " " in value for field, _, value in terms):
+    if not all(field in ("name", "state") and _WORD.fullmatch(value) for field, _, value in terms):
         raise Refusal("INVALID_ARGUMENT", f"Field [filter] is invalid: {text}.")
 
     def matches(entry: Any) -> bool:
