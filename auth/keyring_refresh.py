@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -38,6 +38,15 @@ MAX_AGE_SECONDS = 86_400.0
 _EVERYTHING = "*"
 
 log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What Redis says of the keyring: the pointer (0: it has none) and documents' versions."""
+
+    answered: bool
+    pointer: int = 0
+    known: Mapping[str, int] = field(default_factory=dict)
 
 
 class CurrentKeyring:
@@ -100,17 +109,16 @@ class CurrentKeyring:
     def load(self) -> None:
         """Read every document. Raise KeyringUnavailableError; an earlier keyring is kept."""
         with self._lock:
-            pointer, known = self._pointers()
+            told = self._pointers()
             now = self._clock()
             try:
-                held = self._reader.read_all(known, now)
+                self._held = self._reader.read_all(told.known, now)
             except (SecretStoreError, AuthError) as exc:
                 self._problem = str(exc)
                 raise KeyringUnavailableError(self._problem) from exc
-            if pointer is not None:
-                self._confirmed_at = self._trusted_since = now
-            self._held, self._problem = replace(held, pointer=pointer or 0), None
-            self._checked_at = now
+            self._problem, self._checked_at = None, now
+            if told.answered:
+                self._agree(told)
 
     def observe(self, pointer: int) -> bool:
         """Take note of the pointer that a request's call to Redis returned.
@@ -175,26 +183,29 @@ class CurrentKeyring:
             self._trusted_since = now - RECHECK_SECONDS
         self._confirmed_at = now
 
-    def _pointers(self) -> tuple[int | None, Mapping[str, int]]:
+    def _pointers(self) -> Told:
         if self._propagation is None:
-            return None, {}
+            return Told(answered=False)
         try:
-            return self._propagation.versions(self._names.keyring)
+            pointer, known = self._propagation.versions(self._names.keyring)
         except PropagationUnavailableError:
-            return None, {}
+            return Told(answered=False)
+        return Told(answered=True, pointer=pointer or 0, known=known)
 
     def _catch_up(self) -> None:
         """Read the documents that Redis knows a newer version of; the caller holds the lock."""
-        pointer, known = self._pointers()
-        if self._propagation is None or pointer is None or self._clock() < self._retry_at:
+        if self._clock() < self._retry_at:
+            return
+        told = self._pointers()
+        if not told.answered:
             return
         newer = {
-            name: partial(self._reader.numbered, name, known[name])
+            name: partial(self._reader.numbered, name, told.known[name])
             for name, held in self.snapshot.documents().items()
-            if known.get(name, 0) > held.version
+            if told.known.get(name, 0) > held.version
         }
         if self._take_all(newer):
-            self._agree(pointer, known)
+            self._agree(told)
         else:
             self._retry_at = self._clock() + RETRY_SECONDS
 
@@ -202,15 +213,15 @@ class CurrentKeyring:
         """Redis was emptied: compare every document with the store, then tell Redis."""
         names = list(self.snapshot.documents())
         if self._may_look(_EVERYTHING) and self._look(names, forced=True):
-            self._agree(0, {})
+            self._agree(Told(answered=True))
 
-    def _agree(self, pointer: int, known: Mapping[str, int]) -> None:
+    def _agree(self, told: Told) -> None:
         """Tell Redis what it does not know, and hold the pointer that it then has."""
-        held = self.snapshot
+        held, pointer = self.snapshot, told.pointer
         unknown = {
             name: one.version
             for name, one in held.documents().items()
-            if one.version > known.get(name, 0)
+            if one.version > told.known.get(name, 0)
         }
         if unknown and self._propagation is not None:
             try:

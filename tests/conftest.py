@@ -3,6 +3,7 @@
 pytest_plugins = (
     "tests.support.api_bench",
     "tests.support.api_server",
+    "tests.support.auth_world",
     "tests.support.fake_api",
     "tests.support.redis_server",
     "tests.support.secret_manager",

@@ -1,0 +1,157 @@
+"""A secret store, a Redis and a clock of the test's own, and instances and admins over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from auth.admin import Admin
+from auth.audit import Actor
+from auth.config import AuthSettings
+from auth.errors import InvalidKeyError
+from auth.keyring_store import KeyringStore
+from auth.names import Names
+from auth.plans import load_plans
+from auth.principal import Principal
+from auth.propagation import Propagation
+from auth.propagation_keys import rotation_first_use
+from auth.secrets import SecretStore
+from auth.stores import Stores
+from auth.users import UserStore
+
+PREFIX = "qgtest"
+SHARDS = 4
+START = 1_800_000_000
+
+
+class Clock:
+    """A clock that moves when told to."""
+
+    def __init__(self, now: float = START) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FlakyStore:
+    """A real store that can be away, and counts what it is asked."""
+
+    def __init__(self, store: SecretStore) -> None:
+        self._store = store
+        self.failure: Exception | None = None
+        self.asked: list[str] = []
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def call(*args: Any) -> Any:
+            self.asked.append(name)
+            if self.failure is not None:
+                raise self.failure
+            return method(*args)
+
+        return call
+
+
+@dataclass
+class World:
+    """What a test acts on."""
+
+    open_store: Callable[[], SecretStore]
+    redis_url: str
+    clock: Clock = field(default_factory=Clock)
+    names: Names = field(default_factory=lambda: Names(PREFIX))
+
+    def settings(self) -> AuthSettings:
+        return AuthSettings(
+            home=Path("unused"),
+            gcp_project=None,
+            prefix=PREFIX,
+            emulator_host=None,
+            redis_url=self.redis_url,
+            key_label="live",
+            keyring_shards=SHARDS,
+        )
+
+    def propagation(self) -> Propagation:
+        return Propagation(self.redis_url, monotonic=self.clock)
+
+    def instance(
+        self, store: SecretStore | None = None, *, label: str = "live", with_redis: bool = True
+    ) -> KeyringStore:
+        """Return a keyring as one API process holds it, not loaded yet."""
+        return KeyringStore(
+            store or self.open_store(),
+            self.propagation() if with_redis else None,
+            prefix=PREFIX,
+            plans=load_plans(),
+            label=label,
+            clock=self.clock,
+        )
+
+    def loaded(self, store: SecretStore | None = None, *, with_redis: bool = True) -> KeyringStore:
+        keyring = self.instance(store, with_redis=with_redis)
+        keyring.load()
+        return keyring
+
+    def admin(
+        self,
+        store: SecretStore | None = None,
+        *,
+        actor: str = "cli:ada",
+        propagation: Propagation | None = None,
+    ) -> Admin:
+        """Return an admin's operations, over connections of their own."""
+        chosen = store or self.open_store()
+        stores = Stores(
+            settings=self.settings(),
+            secrets=chosen,
+            propagation=propagation or self.propagation(),
+            plans=load_plans(),
+            keyring=self.instance(chosen),
+            users=UserStore(chosen, self.names),
+            clock=self.clock,
+        )
+        return stores.admin(Actor(actor, "192.0.2.1"))
+
+    def tenant(self, name: str = "acme", plan: str = "standard") -> Admin:
+        """Set the store up with one tenant, and return the admin who did."""
+        admin = self.admin()
+        admin.tenants.add(name, plan)
+        return admin
+
+    def first_use(self, key_id: str, started_at: int, at: float) -> None:
+        """Note the first use of a rotation's new secret, as the limiter does."""
+        with redis.Redis.from_url(self.redis_url) as client:
+            client.set(rotation_first_use(key_id, started_at), int(at * 1000), ex=86_400)
+
+    def accepted(self, keyring: KeyringStore, key: str, address: str = "192.0.2.9") -> bool:
+        """Say whether a key is accepted by an instance, as it is when asked."""
+        try:
+            self.principal(keyring, key, address)
+        except InvalidKeyError:
+            return False
+        return True
+
+    def principal(self, keyring: KeyringStore, key: str, address: str = "192.0.2.9") -> Principal:
+        return keyring.authenticate(key, address, self.clock())
+
+
+@pytest.fixture
+def world(open_secret_store: Callable[[], SecretStore], redis_url: str) -> World:
+    """Return an empty world; the test runs once for every kind of secret store."""
+    return World(open_secret_store, redis_url)
+
+
+@pytest.fixture
+def file_world(tmp_path: Path, redis_url: str) -> World:
+    """Return an empty world over secrets in files."""
+    from auth.secrets.file import FileSecretStore
+
+    return World(lambda: FileSecretStore(tmp_path / "secrets"), redis_url)
