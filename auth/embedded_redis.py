@@ -56,6 +56,7 @@ class EmbeddedRedis:
 
 def ensure(home: Path) -> EmbeddedRedis:
     """Return a hold on the Redis of `home`, starting the server if nobody has."""
+    home.mkdir(mode=0o700, parents=True, exist_ok=True)
     directory = home.resolve() / "redis"
     _private_directory(directory)
     path = socket_path(directory)

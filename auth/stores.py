@@ -1,6 +1,7 @@
 """Composition: from settings to the stores that the API, the web app and the command line use.
 
-Nothing is read or written here; a Secret Manager that cannot be reached shows when it is used.
+Nothing is read or written here but the home's directory; a Secret Manager that cannot be reached
+shows when it is used.
 Build stores after a fork, never before: they hold connections.
 """
 
@@ -93,6 +94,7 @@ def open_secrets(settings: AuthSettings) -> SecretStore:
     if settings.gcp_project is None:
         from auth.secrets.file import FileSecretStore
 
+        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         return FileSecretStore(settings.home / "secrets")
     from auth.secrets.google import GoogleSecretStore  # some 50 MB: only where it is used
 

@@ -62,13 +62,13 @@ class User:
 Users = Mapping[str, User]
 
 
-def hash_password(password: str, *, cost: int = BCRYPT_COST) -> str:
+def hash_password(password: str) -> str:
     """Return the bcrypt hash. Raise AdminRefusedError for a password that cannot be one."""
     if len(password) < MIN_PASSWORD_CHARS:
         raise AdminRefusedError(f"a password has at least {MIN_PASSWORD_CHARS} characters")
     if len(password.encode()) > MAX_PASSWORD_BYTES or "\0" in password:
         raise AdminRefusedError(f"a password has at most {MAX_PASSWORD_BYTES} bytes and no NUL")
-    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(cost)).decode("ascii")
+    return bcrypt.hashpw(password.encode(), bcrypt.gensalt(BCRYPT_COST)).decode("ascii")
 
 
 def generate_password() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import redis
 
+from auth import users
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.config import AuthSettings
@@ -155,3 +156,9 @@ def file_world(tmp_path: Path, redis_url: str) -> World:
     from auth.secrets.file import FileSecretStore
 
     return World(lambda: FileSecretStore(tmp_path / "secrets"), redis_url)
+
+
+@pytest.fixture
+def quick_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords at bcrypt's lowest cost, in this process."""
+    monkeypatch.setattr(users, "BCRYPT_COST", 4)
