@@ -44,8 +44,11 @@ class Batch:
         return ended
 
     def step(self) -> int:
-        """Read a portion and decode a token of each running row; return the new characters."""
-        return self._read() + self._decode()
+        """Decode a token of each running row, then read a portion; return the new characters.
+
+        Rows that end in it are left to `remove_ended`, which the caller calls between steps.
+        """
+        return self._decode() + self._read()
 
     def _rows(self) -> list[Row]:
         staged = [] if self._staged is None else [self._staged]

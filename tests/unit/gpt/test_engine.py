@@ -1,0 +1,358 @@
+"""The engine: every request is answered once, whatever happens; what cannot be done is refused."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from api.gpt import checkpoint
+from api.gpt.engine import Engine
+from api.gpt.request import (
+    EngineRefusedError,
+    FinishReason,
+    GenerationMode,
+    GenerationRequest,
+    NotEncodableError,
+)
+
+WAIT = 60.0  # seconds: far beyond what is needed, so that a hang fails instead of hanging
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return checkpoint.load(tiny_model)
+
+
+@pytest.fixture
+def make(model):
+    """Build engines that are closed after the test."""
+    engines = []
+
+    def build(*, start=True, **more):
+        engine = Engine(model, **{"slots": 2, "queue_limit": 8, **more})
+        engines.append(engine)
+        if start:
+            engine.start()
+        return engine
+
+    yield build
+    for engine in engines:
+        engine.close()
+
+
+class Hold:
+    """Stops an engine before each of its steps until it is told to go on."""
+
+    def __init__(self, engine):
+        self._go, self.steps = threading.Semaphore(0), 0
+        self._step = engine._batch.step
+        engine._batch.step = self
+
+    def __call__(self):
+        assert self._go.acquire(timeout=WAIT)
+        self.steps += 1
+        return self._step()
+
+    def go(self, steps=1):
+        self._go.release(steps)
+
+    def go_on(self):
+        self._go.release(1_000_000)
+
+
+def ask(name="r", *, num_chars=20, prompt="\n", **more):
+    more = {"tenant": "t", "seed": 1, **more}
+    return GenerationRequest(str(name), prompt=prompt, num_chars=num_chars, **more)
+
+
+def until(condition):
+    """Wait for a condition that another thread brings about."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline, "it never came about"
+        time.sleep(0.001)
+
+
+def test_the_text_has_as_many_characters_as_asked_for(make):
+    """One character, a few, and many more than the context (64): exactly that many, no crash."""
+    engine = make()
+    for num_chars in (1, 63, 64, 65, 400):
+        result = engine.submit(ask(num_chars, num_chars=num_chars)).result(WAIT)
+        assert (len(result.text), result.generated_chars) == (num_chars, num_chars)
+        assert result.finish_reason is FinishReason.LENGTH
+
+
+@pytest.mark.parametrize("length", [1, 63, 64, 65, 128, 129, 1000])
+def test_a_prompt_of_any_length_is_continued(make, length):
+    """Prompts shorter, as long as and longer than the context are all continued."""
+    result = make().submit(ask(prompt="ab" * 500, num_chars=70)).result(WAIT)
+    assert len(result.text) == 70
+    assert make().submit(ask(prompt="x" * length)).result(WAIT).generated_chars == 20
+
+
+def test_the_stream_is_the_result(make):
+    """What is read piece by piece is the text of the result."""
+    generation, pieces = make().submit(ask(num_chars=300)), []
+    while (text := generation.read(WAIT)) is not None:
+        pieces.append(text)
+    assert "".join(pieces) == generation.result(WAIT).text
+    assert len(pieces) > 1
+
+
+def test_greedy_text_is_that_of_the_plain_model(model, make):
+    """At temperature 0 in fp32 the text is what repeated full forwards give, up to the context."""
+    tokens = model.tokenizer.encode("The ")
+    while len(tokens) < 64:
+        tokens.append(int(model.model(torch.tensor([tokens]))[0, -1].argmax()))
+    engine = make(mode=GenerationMode.FP32)
+    result = engine.submit(ask(prompt="The ", num_chars=60, temperature=0.0)).result(WAIT)
+    assert result.text == model.tokenizer.decode(tokens[4:])
+
+
+def test_past_the_context_the_text_is_that_of_the_moved_window(model, make):
+    """Past the context each token is what the plain model says of the second half, and on."""
+    tokens, prompt = model.tokenizer.encode("ab"), "ab"
+    for _ in range(150):
+        start = 0 if len(tokens) <= 64 else -(-(len(tokens) - 64) // 32) * 32
+        tokens.append(int(model.model(torch.tensor([tokens[start:]]))[0, -1].argmax()))
+    engine = make(mode=GenerationMode.FP32)
+    result = engine.submit(ask(prompt=prompt, num_chars=150, temperature=0.0)).result(WAIT)
+    assert result.text == model.tokenizer.decode(tokens[2:])
+
+
+def test_a_stop_string_ends_the_text_before_it(make):
+    """The text ends where the stop string begins, and says that it was one."""
+    engine = make()
+    whole = engine.submit(ask("whole", num_chars=200)).result(WAIT).text
+    stop = whole[100:103]
+    result = engine.submit(ask("stopped", num_chars=200, stop=(stop,))).result(WAIT)
+    assert result.text == whole[: whole.index(stop)]
+    assert result.finish_reason is FinishReason.STOP
+
+
+def test_seed_and_temperature_matter(make):
+    """Another seed gives another text; so does another temperature."""
+    engine = make()
+    texts = [
+        engine.submit(ask(i, num_chars=100, seed=seed, temperature=t)).result(WAIT).text
+        for i, (seed, t) in enumerate([(1, 0.8), (2, 0.8), (1, 1.5), (2**63 - 1, 0.8)])
+    ]
+    assert len(set(texts)) == 4
+
+
+def test_what_cannot_be_encoded_is_refused_by_name(make):
+    """A prompt with a character that the model has no token for never reaches the queue."""
+    engine = make()
+    with pytest.raises(NotEncodableError) as refusal:
+        engine.submit(ask(prompt="naïve"))
+    assert refusal.value.characters == ("ï",)
+    with pytest.raises(ValueError, match="at least 1 character"):
+        engine.submit(ask(prompt=""))
+    assert engine.stats().waiting == engine.stats().running == 0
+
+
+def test_a_full_queue_refuses(make):
+    """Beyond slots and queue a request is refused at once, with a time to come back."""
+    engine = make(start=False, slots=1, queue_limit=3, tenant_queue_limit=2)
+    hold = Hold(engine)
+    engine.start()
+    running = engine.submit(ask(0))
+    until(lambda: engine.stats().running == 1)
+    waiting = [engine.submit(ask(1)), engine.submit(ask(2))]
+    with pytest.raises(EngineRefusedError) as refusal:
+        engine.submit(ask(3))  # the tenant's bound
+    assert (refusal.value.code, refusal.value.retry_after_seconds >= 1) == ("overloaded", True)
+    waiting.append(engine.submit(ask(4, tenant="other")))
+    with pytest.raises(EngineRefusedError):
+        engine.submit(ask(5, tenant="third"))  # the queue's bound
+    hold.go_on()
+    assert all(g.result(WAIT).generated_chars == 20 for g in (running, *waiting))
+
+
+def test_an_aborted_row_leaves_within_one_step(make):
+    """After abort the slot is free after at most one more step, and the next request gets it."""
+    engine = make(start=False, slots=1)
+    hold = Hold(engine)
+    engine.start()
+    first, second = engine.submit(ask(1, num_chars=10_000)), engine.submit(ask(2))
+    hold.go(3)
+    until(lambda: hold.steps == 3)
+    first.abort()
+    hold.go(2)
+    until(lambda: hold.steps == 5)
+    assert first.result(WAIT).finish_reason is FinishReason.ABORTED
+    assert first.result(WAIT).generated_chars <= 4
+    until(lambda: second.result is not None and second._started is not None)
+    hold.go_on()
+    assert second.result(WAIT).generated_chars == 20
+
+
+def test_an_aborted_request_leaves_the_queue_at_once(make):
+    """A waiting request that is aborted makes room for another without any step."""
+    engine = make(start=False, slots=1, queue_limit=1)
+    hold = Hold(engine)
+    engine.start()
+    engine.submit(ask(1))
+    until(lambda: engine.stats().running == 1)
+    engine.submit(ask(2)).abort()
+    third = engine.submit(ask(3))
+    hold.go_on()
+    assert third.result(WAIT).generated_chars == 20
+
+
+def test_a_deadline_ends_a_running_and_a_waiting_request(make):
+    """Past its deadline a request ends with what it has, a waiting one with nothing."""
+    now = [1000.0]
+    engine = make(start=False, slots=1, clock=lambda: now[0])
+    hold = Hold(engine)
+    engine.start()
+    running = engine.submit(ask(1, num_chars=10_000, deadline=1010.0))
+    until(lambda: engine.stats().running == 1)
+    waiting = engine.submit(ask(2, deadline=1010.0))
+    hold.go(5)
+    until(lambda: hold.steps == 5)
+    now[0] = 1010.0
+    hold.go_on()
+    for generation in (running, waiting):
+        assert generation.result(WAIT).finish_reason is FinishReason.DEADLINE
+    assert 0 < running.result(WAIT).generated_chars < 20
+    assert waiting.result(WAIT).text == ""
+    until(lambda: engine.stats().running == 0)
+
+
+def test_a_request_that_would_wait_past_its_deadline_is_refused(make):
+    """Work that cannot start in time is refused at once instead of queued to die."""
+    now = [1000.0]
+    engine = make(start=False, slots=1, clock=lambda: now[0])
+    hold = Hold(engine)
+    engine.start()
+    with pytest.raises(EngineRefusedError):
+        engine.submit(ask(1, deadline=999.0))
+    engine.submit(ask(2))
+    engine.submit(ask(3, num_chars=10_000))
+    with pytest.raises(EngineRefusedError) as refusal:
+        engine.submit(ask(4, deadline=1001.0))
+    assert refusal.value.code == "overloaded"
+    engine.submit(ask(5, deadline=1e9))
+    hold.go_on()
+
+
+def test_a_slow_reader_is_cut_and_the_others_are_not(make):
+    """Who does not read is ended; the engine goes on for those who do."""
+    engine = make()
+    slow = engine.submit(ask("slow", num_chars=10_000))
+    slow._unread_limit = 50
+    quick = engine.submit(ask("quick", num_chars=400))
+    assert quick.result(WAIT).generated_chars == 400
+    until(lambda: slow.ended)
+    assert slow.result(WAIT).finish_reason is FinishReason.ABORTED
+    assert slow.result(WAIT).generated_chars < 60
+
+
+def test_a_failing_step_is_answered_to_every_request(make, caplog):
+    """A failure ends running and waiting requests with an error; then nothing is taken any more."""
+    engine = make(start=False, slots=1)
+    hold = Hold(engine)
+    engine.start()
+    assert engine.healthy
+    generations = [engine.submit(ask(i)) for i in range(3)]
+    until(lambda: engine.stats().running == 1)
+
+    def fail():
+        raise RuntimeError("the arithmetic broke")
+
+    hold._step = fail
+    hold.go()
+    for generation in generations:
+        result = generation.result(WAIT)
+        assert result.finish_reason is FinishReason.ERROR
+        assert result.error == "RuntimeError: the arithmetic broke"
+        assert generation.read(0) is None
+    assert not engine.healthy
+    with pytest.raises(EngineRefusedError):
+        engine.submit(ask("late"))
+    assert engine.drain(WAIT)
+    assert "the engine failed" in caplog.text
+
+
+def test_a_model_that_breaks_is_an_error_and_no_text(model, make):
+    """Weights that give no numbers end the request with an error."""
+    engine = make(start=False)
+    engine._batch._decoder._model.ln_f.weight = torch.nn.Parameter(
+        torch.full_like(model.model.ln_f.weight, torch.nan), requires_grad=False
+    )
+    engine.start()
+    result = engine.submit(ask()).result(WAIT)
+    assert result.finish_reason is FinishReason.ERROR
+    assert result.text == ""
+    until(lambda: not engine.healthy)
+
+
+def test_draining_lets_the_running_end_and_takes_nothing_new(make):
+    """During a drain what is here is finished, what comes is refused; then the engine is empty."""
+    engine = make(start=False, slots=1)
+    hold = Hold(engine)
+    engine.start()
+    generations = [engine.submit(ask(i)) for i in range(3)]
+    drained = []
+    draining = threading.Thread(target=lambda: drained.append(engine.drain(WAIT)))
+    draining.start()
+    until(lambda: engine._state == "draining")
+    with pytest.raises(EngineRefusedError) as refusal:
+        engine.submit(ask("late"))
+    assert refusal.value.code == "draining"
+    hold.go_on()
+    draining.join(WAIT)
+    assert drained == [True]
+    assert [g.result(WAIT).generated_chars for g in generations] == [20, 20, 20]
+
+
+def test_a_drain_that_runs_out_of_time_ends_the_rest(make):
+    """What has not ended in time ends with DRAINING, with what it had."""
+    engine = make(start=False, slots=1)
+    hold = Hold(engine)
+    engine.start()
+    generations = [engine.submit(ask(i, num_chars=500)) for i in range(3)]
+    hold.go(4)
+    until(lambda: hold.steps == 4)
+    assert not engine.drain(0.0)
+    for generation in generations:
+        assert generation.result(WAIT).finish_reason is FinishReason.DRAINING
+    assert generations[0].result(WAIT).generated_chars > 0
+    hold.go_on()
+
+
+def test_closing_ends_everything_and_stops_the_thread(make):
+    """After close no request waits, no thread runs, and closing again does nothing."""
+    engine = make(slots=1)
+    generations = [engine.submit(ask(i, num_chars=10_000)) for i in range(3)]
+    engine.close()
+    engine.close()
+    assert all(g.result(WAIT).finish_reason is FinishReason.DRAINING for g in generations)
+    assert not engine._thread.is_alive()
+    assert not engine.healthy
+    with pytest.raises(EngineRefusedError):
+        engine.submit(ask("late"))
+
+
+def test_before_its_start_the_engine_is_loading(make):
+    """An engine that was not started refuses with `model_loading`; it starts once."""
+    engine = make(start=False)
+    assert not engine.healthy
+    with pytest.raises(EngineRefusedError) as refusal:
+        engine.submit(ask())
+    assert refusal.value.code == "model_loading"
+    engine.start()
+    with pytest.raises(RuntimeError, match="running"):
+        engine.start()
+
+
+def test_the_numbers_add_up(make):
+    """Statistics count the characters handed out and what runs and waits."""
+    engine = make()
+    for i in range(3):
+        engine.submit(ask(i, num_chars=50)).result(WAIT)
+    until(lambda: engine.stats().running == 0)
+    stats = engine.stats()
+    assert (stats.slots, stats.running, stats.waiting, stats.generated_chars) == (2, 0, 0, 150)

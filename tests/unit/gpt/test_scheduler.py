@@ -1,0 +1,133 @@
+"""The scheduler: bounds, order, and each tenant's share."""
+
+from collections import Counter
+
+import pytest
+
+from api.gpt.scheduler import Job, QueueFullError, Scheduler
+
+
+def scheduler(slots=1, queue_limit=100, tenant_queue_limit=100):
+    return Scheduler(slots=slots, queue_limit=queue_limit, tenant_queue_limit=tenant_queue_limit)
+
+
+def job(name, tenant="a", cost=200, **more):
+    return Job(str(name), tenant, cost, **more)
+
+
+def served(queue, count):
+    """Let `count` jobs through a queue one after the other; return their tenants."""
+    tenants = []
+    for _ in range(count):
+        (admitted,) = queue.admit()
+        tenants.append(admitted.tenant)
+        queue.finish(admitted.job_id)
+    return tenants
+
+
+def test_within_a_tenant_first_come_is_first_served():
+    """Jobs of one tenant start in the order they came, whatever they cost."""
+    queue = scheduler(slots=2)
+    for i, cost in enumerate((10_000, 1, 500, 1)):
+        queue.enqueue(job(i, cost=cost))
+    assert [j.job_id for j in queue.admit()] == ["0", "1"]
+    queue.finish("1")
+    queue.finish("0")
+    assert [j.job_id for j in queue.admit()] == ["2", "3"]
+
+
+def test_a_flood_does_not_take_anothers_turn():
+    """With a hundred jobs of one tenant waiting, another tenant's job is among the next two."""
+    queue = scheduler()
+    for i in range(99):
+        queue.enqueue(job(i, "flood"))
+    served(queue, 10)
+    queue.enqueue(job("x", "other"))
+    assert "other" in served(queue, 2)
+
+
+@pytest.mark.parametrize("cost", [50, 200, 999])
+def test_tenants_share_by_weight(cost):
+    """Over a long time, tenants of weight 1, 4 and 16 get characters in that proportion."""
+    queue = scheduler(queue_limit=10_000, tenant_queue_limit=5_000)
+    weights = {"free": 1, "standard": 4, "partner": 16}
+    for tenant, weight in weights.items():
+        for i in range(2_000):
+            queue.enqueue(job(f"{tenant}{i}", tenant, cost, weight=weight))
+    counts = Counter(served(queue, 1_050))
+    for tenant, weight in weights.items():
+        assert counts[tenant] / 1_050 == pytest.approx(weight / 21, rel=0.15, abs=2 / 1_050)
+
+
+def test_long_jobs_of_one_tenant_do_not_outweigh_short_ones_of_another():
+    """Shares are of characters: ten jobs of 100 weigh as much as one of 1000."""
+    queue = scheduler(queue_limit=1_000, tenant_queue_limit=500)
+    for i in range(400):
+        queue.enqueue(job(f"s{i}", "short", 100))
+        queue.enqueue(job(f"l{i}", "long", 1_000))
+    counts = Counter(served(queue, 220))
+    assert counts["short"] == pytest.approx(200, abs=12)
+
+
+def test_an_idle_tenant_saves_nothing_up():
+    """A tenant that was away comes back to one turn, not to all those that it missed."""
+    queue = scheduler()
+    for i in range(50):
+        queue.enqueue(job(i, "busy"))
+    queue.enqueue(job("x", "idle", cost=1))
+    served(queue, 40)
+    for i in range(10):
+        queue.enqueue(job(f"y{i}", "idle"))
+    assert Counter(served(queue, 10)) == {"busy": 5, "idle": 5}
+
+
+def test_the_queue_is_bounded_in_all_and_for_each_tenant():
+    """A tenant at its bound is refused while others may still wait; then all are."""
+    queue = scheduler(queue_limit=3, tenant_queue_limit=2)
+    queue.enqueue(job(1))
+    queue.enqueue(job(2))
+    with pytest.raises(QueueFullError, match="tenant's"):
+        queue.enqueue(job(3))
+    queue.enqueue(job(4, "b"))
+    with pytest.raises(QueueFullError, match="the queue"):
+        queue.enqueue(job(5, "c"))
+    assert queue.withdraw("1")
+    queue.enqueue(job(5, "c"))
+    assert (queue.waiting, queue.running) == (3, 0)
+
+
+def test_ends_are_idempotent():
+    """Finishing or withdrawing twice, or what was never here, changes nothing."""
+    queue = scheduler()
+    queue.enqueue(job(1))
+    queue.enqueue(job(2))
+    queue.admit()
+    assert [queue.finish(i) for i in ("1", "1", "2", "?")] == [True, False, False, False]
+    assert [queue.withdraw(i) for i in ("2", "2", "1", "?")] == [True, False, False, False]
+    assert (queue.running, queue.waiting, queue.waiting_cost()) == (0, 0, 0)
+
+
+def test_overdue_jobs_are_named_from_their_deadline_on():
+    """Only what waits and whose deadline has come is overdue."""
+    queue = scheduler()
+    queue.enqueue(job(0, deadline=1.0))
+    queue.admit()
+    queue.enqueue(job(1, deadline=5.0))
+    queue.enqueue(job(2))
+    assert queue.overdue(4.9) == []
+    assert queue.overdue(5.0) == ["1"]
+
+
+def test_a_job_id_is_taken_once():
+    """The same id cannot wait or run twice at a time."""
+    queue = scheduler()
+    queue.enqueue(job(1))
+    with pytest.raises(ValueError, match="already"):
+        queue.enqueue(job(1))
+
+
+@pytest.mark.parametrize("name", ["slots", "queue_limit", "tenant_queue_limit"])
+def test_bounds_of_nothing_are_refused(name):
+    """A scheduler that could never run or queue anything is not built."""
+    with pytest.raises(ValueError, match="at least 1"):
+        scheduler(**{name: 0})

@@ -1,0 +1,150 @@
+"""The seed's promise: one request, one text, bit for bit, whatever else the engine is doing."""
+
+import itertools
+import random
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.gpt import checkpoint
+from api.gpt.engine import Engine
+from api.gpt.kv_cache import KVCache
+from api.gpt.request import FinishReason, GenerationMode, GenerationRequest
+
+WAIT = 60.0
+PROMPTS = ("\n", "The ", "x" * 64, "long prompt " * 20)
+STOPS = ((), (" ",), ("e", "th"), ("never seen",))
+MODES = [GenerationMode.INT8, GenerationMode.FP32]
+numbers = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def model(tiny_model):
+    return checkpoint.load(tiny_model)
+
+
+@pytest.fixture(autouse=True)
+def _poisoned(monkeypatch):
+    """Fill with NaN what no row may read: freed rows, the stage after use, rows never used."""
+    created, join, leave = KVCache.__init__, KVCache.join, KVCache.leave
+
+    def poison(cache, row):
+        cache.keys[:, row] = torch.nan
+        cache.values[:, row] = torch.nan
+
+    def create(cache, *arguments):
+        created(cache, *arguments)
+        poison(cache, slice(None))
+
+    def join_then_poison(cache, length):
+        row = join(cache, length)
+        poison(cache, cache.slots)
+        return row
+
+    def leave_then_poison(cache, row):
+        leave(cache, row)
+        poison(cache, cache.count)
+
+    monkeypatch.setattr(KVCache, "__init__", create)
+    monkeypatch.setattr(KVCache, "join", join_then_poison)
+    monkeypatch.setattr(KVCache, "leave", leave_then_poison)
+
+
+@pytest.fixture(params=[(mode, threads) for mode in MODES for threads in (1, 2)], ids=str)
+def pair(request, model):
+    """An engine where requests run alone, and one where they run in company."""
+    mode, threads = request.param
+    before = torch.get_num_threads()
+    engines = [
+        Engine(model, slots=slots, queue_limit=200, threads=threads, mode=mode) for slots in (1, 5)
+    ]
+    for engine in engines:
+        engine.start()
+    yield engines
+    for engine in engines:
+        engine.close()
+    torch.set_num_threads(before)
+
+
+def fresh(request):
+    """The same request under an id of its own."""
+    return GenerationRequest(**{**values(request), "request_id": f"r{next(numbers)}"})
+
+
+def values(request):
+    return {name: getattr(request, name) for name in request.__slots__}
+
+
+requests = st.builds(
+    GenerationRequest,
+    request_id=st.just(""),
+    tenant=st.sampled_from(["a", "b", "c"]),
+    prompt=st.sampled_from(PROMPTS),
+    seed=st.integers(0, 2**63 - 1),
+    num_chars=st.integers(1, 150),
+    temperature=st.sampled_from([0.0, 0.5, 0.8, 2.0]),
+    top_k=st.none() | st.integers(1, 20),
+    top_p=st.none() | st.floats(0.1, 1.0),
+    stop=st.sampled_from(STOPS),
+    weight=st.integers(1, 16),
+)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(mix=st.lists(requests, min_size=1, max_size=12), chance=st.randoms(use_true_random=False))
+def test_a_request_gives_the_same_text_in_any_company(pair, mix, chance):
+    """Alone and among arrivals, cancels and other lengths, streamed or not, the text is the same;
+    and what a cancelled request gave until then is a prefix of it."""
+    alone, company = pair
+    expected = [alone.submit(fresh(request)).result(WAIT) for request in mix]
+    running = []
+    for request in mix:
+        running.append(company.submit(fresh(request)))
+        if chance.random() < 0.5:  # let some time pass: arrivals fall between steps
+            chance.choice(running).read(0.002)
+        if chance.random() < 0.2:
+            chance.choice(running).abort()
+    for generation, alone_result in zip(running, expected, strict=True):
+        result = generation.result(WAIT)
+        if result.finish_reason is FinishReason.ABORTED:
+            assert alone_result.text.startswith(result.text)
+        else:
+            assert (result.text, result.finish_reason) == (
+                alone_result.text,
+                alone_result.finish_reason,
+            )
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(request=requests, more=st.integers(0, 150))
+def test_a_request_is_a_prefix_of_the_same_for_more(pair, request, more):
+    """n characters begin the text for more, also where a stop string ends either of them."""
+    longer = {**values(request), "num_chars": request.num_chars + more}
+    less = pair[0].submit(fresh(request)).result(WAIT)
+    text = pair[1].submit(fresh(GenerationRequest(**longer))).result(WAIT).text
+    assert text.startswith(less.text)
+    assert less.finish_reason is FinishReason.STOP or len(less.text) == request.num_chars
+
+
+def test_the_threads_do_not_show(model):
+    """One thread and two give the same texts."""
+    chance = random.Random(5)
+    asked = [
+        GenerationRequest(f"{i}", "t", chance.choice(PROMPTS), seed=i, num_chars=150)
+        for i in range(10)
+    ]
+    texts = []
+    for threads in (1, 2):
+        engine = Engine(model, slots=4, queue_limit=20, threads=threads)
+        engine.start()
+        generations = [engine.submit(request) for request in asked]
+        texts.append([generation.result(WAIT).text for generation in generations])
+        engine.close()
+    torch.set_num_threads(1)
+    assert texts[0] == texts[1]
