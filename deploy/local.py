@@ -7,6 +7,8 @@ Ctrl-C (SIGINT), SIGTERM and a closed terminal stop everything too, with exit st
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import os
 import signal
@@ -159,9 +161,13 @@ def wait_until_ready(children: list[Child], stop: threading.Event) -> bool:
         check(children)
         if stop.wait(0.1):
             return False
-        if time.monotonic() > deadline:
-            raise LocalError(f"{waiting[0].name} did not get ready in {READY_SECONDS:.0f} s")
-        waiting = [child for child in waiting if not answers(child.probe)]
+        child, reason = waiting[0], why_not_ready(waiting[0].probe)
+        if not reason:
+            waiting.pop(0)
+        elif "failed" in reason:
+            raise LocalError(f"{child.name} cannot start: {reason}")
+        elif time.monotonic() > deadline:
+            raise LocalError(f"{child.name} is not ready after {READY_SECONDS:.0f} s: {reason}")
     return True
 
 
@@ -178,12 +184,20 @@ def check(children: list[Child]) -> None:
             raise LocalError(f"python -m {child.name} ended with status {status}; see above")
 
 
-def answers(url: str) -> bool:
+def why_not_ready(url: str) -> str:
+    """Return "" once a probe is answered 200; until then what the service says it lacks."""
     try:
-        with urllib.request.urlopen(url, timeout=PROBE_SECONDS) as response:  # noqa: S310 - http
-            return bool(response.status == 200)
-    except OSError:  # refused, timed out, or an HTTP error: not yet
-        return False
+        with urllib.request.urlopen(url, timeout=PROBE_SECONDS):  # noqa: S310 - our own, http
+            return ""
+    except urllib.error.HTTPError as refused:
+        with refused:
+            answer = refused.read()
+        with contextlib.suppress(ValueError, AttributeError):
+            checks = json.loads(answer).get("checks", {})
+            return ", ".join(f"{part} {state}" for part, state in checks.items() if state != "ok")
+        return f"status {refused.code}"
+    except OSError:
+        return "no answer yet"
 
 
 def shown_once(fresh: list[NewUser], api_url: str) -> str:

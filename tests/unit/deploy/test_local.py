@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
@@ -77,6 +79,42 @@ def test_a_child_that_ends_is_named_with_its_status():
         local.wait_until_ready([ended], threading.Event())
     with pytest.raises(local.LocalError, match="status 7"):
         local.hold([ended], threading.Event())
+
+
+class Unready(BaseHTTPRequestHandler):
+    """An API whose keyring loads and whose model never will."""
+
+    def do_GET(self):
+        self.send_response(503)
+        self.end_headers()
+        checks = {"model": "failed: no such directory", "keyring": "loading", "redis": "ok"}
+        self.wfile.write(json.dumps({"ready": False, "checks": checks}).encode())
+
+    def log_message(self, *_):
+        """Say nothing."""
+
+
+def test_a_service_that_will_never_be_ready_is_not_waited_for():
+    """A failed check ends the wait at once with what the service said."""
+    with HTTPServer((local.HOST, 0), Unready) as server, local.stopping([]) as children:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        children.append(child(WAIT, f"http://{local.HOST}:{server.server_port}/ready"))
+        try:
+            with pytest.raises(local.LocalError, match="api cannot start: model failed: no such"):
+                local.wait_until_ready(children, threading.Event())
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_a_service_that_takes_too_long_is_given_up(monkeypatch):
+    """When the time is over the line says what was missing last."""
+    monkeypatch.setattr(local, "READY_SECONDS", 0.0)
+    with local.stopping([]) as children:
+        children.append(child(WAIT))
+        with pytest.raises(local.LocalError, match="not ready after 0 s: no answer yet"):
+            local.wait_until_ready(children, threading.Event())
 
 
 def test_leaving_stops_every_child():
