@@ -78,10 +78,10 @@ def _cookie() -> str | None:
 
 
 def _address(services: Services) -> str:
-    settings = services.settings
+    settings, peer = services.settings, st.context.ip_address
     return client_address(
         st.context.headers,
-        st.context.ip_address,
+        peer if isinstance(peer, str) else None,
         header=settings.client_address_header,
         proxy_hops=settings.proxy_hops,
     )

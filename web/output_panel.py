@@ -69,7 +69,8 @@ def _draw(view: RunView) -> None:
     elif view.state is RunState.WRITING:
         st.progress(min(1.0, len(view.text) / view.num_chars), text=_pace(view))
     if view.text:
-        st.code(view.text, language=None, wrap_lines=True)
+        # st.code takes one line end off either side; the text keeps its own.
+        st.code(f"\n{view.text}\n", language=None, wrap_lines=True)
     if view.error is not None:
         _draw_error(view)
     elif not view.running:

@@ -1,0 +1,92 @@
+"""A real Chromium for tests: the PATH's or Playwright's own; without one a test fails."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+NONE_FOUND = (
+    "No Chromium was found for the browser tests: install Debian's chromium package, or run "
+    "`python -m playwright install chromium`."
+)
+TIMEOUT_MS = 30_000
+
+
+def executable(playwrights_own: str) -> str:
+    """Return a browser's path, or fail the test with one sentence."""
+    for name in NAMES:
+        if found := shutil.which(name):
+            return found
+    if Path(playwrights_own).exists():
+        return playwrights_own
+    return pytest.fail(NONE_FOUND, pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """Yield one browser for the whole session; each test has contexts of its own."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium
+        started = chromium.launch(executable_path=executable(chromium.executable_path), args=FLAGS)
+        yield started
+        started.close()
+
+
+class Tab:
+    """A browser window with a cookie jar of its own, and what went wrong in it."""
+
+    def __init__(self, context: BrowserContext, base_url: str) -> None:
+        context.set_default_timeout(TIMEOUT_MS)
+        self.context = context
+        self.page: Page = context.new_page()
+        self.url = base_url
+        self.complaints: list[str] = []
+        self.requested: list[str] = []
+        self.page.on("console", self._listen)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requested.append(request.url))
+
+    def _listen(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.complaints.append(message.text)
+
+    def open(self, path: str = "/") -> None:
+        self.page.goto(self.url + path)
+        self.idle()
+
+    def idle(self) -> None:
+        """Wait until the script has run."""
+        self.page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
+
+    def button(self, name: str):
+        return self.page.get_by_role("button", name=name)
+
+    def field(self, name: str, role: str = "textbox"):
+        return self.page.get_by_role(role, name=name)
+
+    def log_in(self, username: str, password: str) -> None:
+        self.field("Username").fill(username)
+        self.field("Password").fill(password)
+        self.button("Login").click()
+
+    def sees(self, text: str) -> None:
+        self.page.get_by_text(text).first.wait_for()
+
+    def session_cookie(self) -> dict:
+        """Return our cookie, {} if the browser has none."""
+        found = [one for one in self.context.cookies() if one["name"].endswith("quillgate")]
+        return dict(found[0]) if found else {}

@@ -1,0 +1,157 @@
+"""`python -m web` as a process of its own, over a real store of users in a home of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext
+
+from auth.admin import Admin
+from auth.audit import Actor
+from auth.config import AuthSettings
+from auth.stores import open_stores
+from auth.users import generate_password
+from tests.support.browser import Tab
+from tests.support.fake_api import FakeApi
+
+ROOT = Path(__file__).parents[2]
+START_SECONDS = 60.0
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class WebServer:
+    """One web process that a test may stop and start again."""
+
+    home: Path
+    api_url: str
+    extra: dict[str, str] = field(default_factory=dict)
+    port: int = field(default_factory=free_port)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.home / "web.log"
+
+    def environment(self) -> dict[str, str]:
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        return kept | {
+            "QUILLGATE_HOME": str(self.home),
+            "GPT_API_URL": self.api_url,
+            "PORT": str(self.port),
+            **self.extra,
+        }
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "web"],
+                cwd=ROOT,
+                env=self.environment(),
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while not self._healthy():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the web app did not start:\n{self.log.read_text()}")
+            time.sleep(0.05)
+
+    def stop(self, wait_seconds: float = 15.0) -> int:
+        """Ask the process to end as a platform would, and return its exit status."""
+        process, self.process = self.process, None
+        if process is None:
+            return 0
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(wait_seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+
+    def _healthy(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/_stcore/health", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+
+@dataclass(frozen=True)
+class Person:
+    """Someone who may log in, and the key that is forwarded for them."""
+
+    name: str
+    password: str
+    key: str
+
+
+@dataclass(frozen=True)
+class PeopledHome:
+    """A home whose store of users has people in it."""
+
+    path: Path
+    ada: Person
+    root: Person
+    admin: Admin
+
+
+@pytest.fixture
+def web_home(tmp_path: Path) -> Iterator[PeopledHome]:
+    """Yield a home with `ada`, and `root` who is an admin, made by the admin's own operations."""
+    home = tmp_path / "home"
+    stores = open_stores(AuthSettings.from_env({"QUILLGATE_HOME": str(home)}), None)
+    admin = stores.admin(Actor("cli:test", "local"))
+    admin.set_up()
+    admin.tenants.add("acme", "standard")
+    people = {}
+    for name, roles in (("ada", ["user"]), ("root", ["user", "admin"])):
+        password = generate_password()
+        admin.users.add(name, "acme", roles, password=password)
+        people[name] = Person(name, password, stores.users.key_of(name) or "")
+    yield PeopledHome(home, people["ada"], people["root"], admin)
+    stores.close()
+
+
+@pytest.fixture
+def web_server(web_home: PeopledHome, fake_api: FakeApi) -> Iterator[WebServer]:
+    """Yield a running web app in front of the API that does as it is told."""
+    server = WebServer(web_home.path, fake_api.url)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
+    """Yield a function that opens a browser window on a web app; each is somebody else's."""
+    contexts: list[BrowserContext] = []
+
+    def opened(url: str, **context: Any) -> Tab:
+        contexts.append(browser.new_context(**context))
+        tab = Tab(contexts[-1], url)
+        tab.open()
+        return tab
+
+    yield opened
+    for context in contexts:
+        context.close()
