@@ -104,8 +104,7 @@ def _register_errors(app: Flask) -> None:
 def _problem(error: ProblemError) -> Response:
     parts = guards.service()
     parts.metrics.problems.labels(code=error.code).inc()
-    if error.reason is not None and error.status != 401:
-        log.warning("problem", code=error.code, reason=error.reason)
+    g.problem = error
     return Response(
         error.body(g.request_id),
         status=error.status,

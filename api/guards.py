@@ -62,6 +62,7 @@ class Limiter(Protocol):
     def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None: ...
     def peek(self, principal: Principal, *, address: str = "") -> Decision: ...
     def ping(self) -> bool: ...
+    def close(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,10 @@ class Access:
     body: type[Body] | None = None
     body_required: bool = True
     while_draining: bool = False
+
+    @property
+    def generates(self) -> bool:
+        return self.scope is Scope.GENERATE and self.body is not None
 
 
 V = TypeVar("V", bound=Callable[..., Any])
@@ -239,7 +244,6 @@ def authenticate(parts: Service, key: str | None) -> Principal:
 def refuse_key(parts: Service, reason: str) -> ProblemError:
     """Count a refused key and return the one 401 there is, or 429 for too many from here."""
     parts.metrics.auth_failures.labels(reason=reason).inc()
-    log.warning("key.refused", reason=reason, address=address())
     parts.throttle.count_failed_key()
     challenge = {"WWW-Authenticate": 'ApiKey realm="quillgate", header="X-API-Key"'}
     return ProblemError("invalid_key", headers=challenge, reason=reason)
@@ -273,12 +277,26 @@ def _finish_headers(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule is not None else "none"
     parts.metrics.requests.labels(route=route, status=response.status_code).inc()
     access = access_of(current_app, request.endpoint) if request.endpoint else None
-    if response.status_code >= 400 or (access is not None and access.keyed):
-        log.info(
-            "request",
-            method=request.method,
-            route=route,
-            status=response.status_code,
-            ms=round((parts.monotonic() - g.started) * 1000, 1),
-        )
+    if response.status_code >= 400 or (
+        access is not None and access.keyed and not access.generates
+    ):
+        _log_request(parts, route, response.status_code)
     return response
+
+
+def _log_request(parts: Service, route: str, status: int) -> None:
+    """Write the one line of a request; a generation has its own (run.py)."""
+    line = {
+        "method": request.method,
+        "route": route,
+        "status": status,
+        "address": address(),
+        "ms": round((parts.monotonic() - g.started) * 1000, 1),
+    }
+    problem: ProblemError | None = g.get("problem")
+    if problem is not None:
+        line["code"] = problem.code
+        if problem.reason is not None:
+            line["reason"] = problem.reason
+    write = log.info if status < 500 and status not in {401, 403} else log.warning
+    write("request", **line)

@@ -63,7 +63,6 @@ def options(settings: Settings) -> dict[str, Any]:
         "logger_class": ServiceLogger,
         "proc_name": "quillgate-api",
         "post_fork": _post_fork,
-        "worker_exit": _worker_exit,
     }
 
 
@@ -87,7 +86,3 @@ class ServiceApplication(BaseApplication):  # type: ignore[misc] # gunicorn has 
 
 def _post_fork(_server: object, _worker: object) -> None:
     structlog.contextvars.clear_contextvars()
-
-
-def _worker_exit(_server: object, worker: Worker) -> None:
-    worker.close_parts()

@@ -8,6 +8,7 @@ Draining is one-way: new work is refused at once, what runs gets a few seconds a
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable
@@ -140,6 +141,9 @@ class Lifecycle:
             self._failure = str(exc) or type(exc).__name__
             log.exception("model.failed", reason=self._failure)
             return
+        # What was imported and loaded stays for good: keep the collector from walking through it.
+        gc.collect()
+        gc.freeze()
         self._engine = engine
         log.info("model.loaded", model=engine.model_name, mode=engine.mode)
 

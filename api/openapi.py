@@ -127,7 +127,7 @@ def _responses(access: Access) -> dict[str, Any]:
         codes += _BODY
     if access.scope is Scope.ADMIN or access.scope is Scope.KEY_ROTATE:
         codes += ["not_found", "conflict"]
-    if access.scope is Scope.GENERATE and access.body is not None:
+    if access.generates:
         codes += ["prompt_not_encodable", "exceeds_plan", "quota_exceeded", "too_many_concurrent"]
         codes += ["overloaded", "model_loading"]
         content["text/event-stream"] = {"schema": {"type": "string"}}

@@ -10,9 +10,12 @@ cut off, so half-sent requests cannot hold the threads.
 from __future__ import annotations
 
 import contextlib
+import logging
+import os
 import secrets
 import socket
 import struct
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -24,7 +27,6 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.errors import CONTENT_TYPE, ProblemError
 from api.guards import RECEIVED, Service
-from api.lifecycle import Lifecycle
 
 DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM; gunicorn lingers 2 s after this
 INTERRUPT_SECONDS = 0.5
@@ -43,19 +45,35 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().__init__(*args, **kwargs)
         self._receiving: dict[socket.socket, float] = {}  # until when a request must be read
         self._leaving = False
-        self._lifecycle: Lifecycle | None = None
+        self._parts: Service | None = None
 
     def init_process(self) -> None:
         for listener in self.sockets:
             if _LINUX_DEFER_ACCEPT is not None and listener.sock.family != socket.AF_UNIX:
                 # A connection is handed over once it has sent something.
                 listener.sock.setsockopt(socket.IPPROTO_TCP, _LINUX_DEFER_ACCEPT, ACCEPT_SECONDS)
-        super().init_process()
+        super().init_process()  # until the loop has ended
+        self._end()
+
+    def _end(self) -> None:
+        """Close what must be closed and go, without the interpreter's own clean-up.
+
+        That walks through every object of torch, which on a busy machine takes longer than the
+        time to SIGKILL.
+        """
+        if self._parts is not None:
+            self._parts.lifecycle.close()
+            self._parts.limiter.close()
+        self.log.info("Worker exiting (pid: %s)", self.pid)
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
     def load_wsgi(self) -> None:
         app: Flask = self.app.wsgi()
         parts: Service = app.extensions["quillgate"]
-        self._lifecycle = parts.lifecycle
+        self._parts = parts
         parts.lifecycle.start()
         if parts.settings.metrics_port is not None:
             parts.metrics.serve(parts.settings.host, parts.settings.metrics_port)
@@ -86,17 +104,12 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def _drain(self, seconds: float) -> None:
         try:
-            if self._lifecycle is not None:
-                self._lifecycle.drain(seconds)
+            if self._parts is not None:
+                self._parts.lifecycle.drain(seconds)
         finally:
             self.alive = False
             self._cut(lambda _deadline: True)
             self.method_queue.defer(lambda: None)  # wake the loop
-
-    def close_parts(self) -> None:
-        """End the generator's thread; what ran has ended by now."""
-        if self._lifecycle is not None:
-            self._lifecycle.close()
 
     # Slow callers
 

@@ -91,6 +91,9 @@ class FakeLimiter:
     def ping(self) -> bool:
         return self.up
 
+    def close(self) -> None:
+        """There is nothing to close."""
+
 
 @dataclass
 class Bench:
