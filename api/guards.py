@@ -277,9 +277,7 @@ def _finish_headers(response: Response) -> Response:
     route = request.url_rule.rule if request.url_rule is not None else "none"
     parts.metrics.requests.labels(route=route, status=response.status_code).inc()
     access = access_of(current_app, request.endpoint) if request.endpoint else None
-    if response.status_code >= 400 or (
-        access is not None and access.keyed and not access.generates
-    ):
+    if access is None or (access.keyed and (response.status_code >= 400 or not access.generates)):
         _log_request(parts, route, response.status_code)
     return response
 

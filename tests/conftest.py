@@ -6,6 +6,7 @@ pytest_plugins = (
     "tests.support.auth_world",
     "tests.support.browser",
     "tests.support.fake_api",
+    "tests.support.live_api",
     "tests.support.redis_server",
     "tests.support.secret_manager",
     "tests.support.tiny_model",

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
-START_SECONDS = 60.0
+START_SECONDS = 100.0
 
 
 def free_port() -> int:
