@@ -15,6 +15,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from auth.api_key import LABELS
+from auth.plans import PLANS_FILE
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
 MAX_SHARDS = 1024
@@ -39,6 +40,7 @@ class AuthSettings:
     redis_url: str | None  # None: the embedded Redis of `home`
     key_label: str
     keyring_shards: int  # used when the keyring is first set up; afterwards the store says it
+    plans_file: Path = PLANS_FILE
 
     @classmethod
     def from_env(
@@ -61,6 +63,7 @@ class AuthSettings:
             redis_url=redis_url,
             key_label=choice(env, "KEY_LABEL", "live", LABELS),
             keyring_shards=integer(env, "KEYRING_SHARDS", 16, least=1, most=MAX_SHARDS),
+            plans_file=Path(env.get("PLANS_FILE") or PLANS_FILE),
         )
 
 

@@ -82,33 +82,38 @@ class KeyringStore:
             return False
         return self._keyring.observe(version)
 
-    def authenticate(self, text: str | None, address: str, now: float) -> Principal:
+    def authenticate(
+        self, text: str | None, address: str, now: float, *, look_up: bool = True
+    ) -> Principal:
         """Return whom a key belongs to.
 
         Raise InvalidKeyError, AddressNotAllowedError, TenantDisabledError, or
         KeyringUnavailableError. Every refusal does the same work, one read of Redis included,
-        whether the key was malformed, unknown, wrong or outlived.
+        whether the key was malformed, unknown, wrong or outlived. Without `look_up` a refusal
+        reads nothing: for addresses that sent too many bad keys already.
         """
         if text is None:
-            raise self._refused(KeyRefusal.MISSING, address, now)
+            raise self._refused(KeyRefusal.MISSING, address, now, look_up=look_up)
         try:
             key = parse(text)
         except InvalidApiKeyError:
-            raise self._refused(KeyRefusal.MALFORMED, address, now) from None
-        return self._find(key, address, now)
+            raise self._refused(KeyRefusal.MALFORMED, address, now, look_up=look_up) from None
+        return self._find(key, address, now, look_up=look_up)
 
-    def _refused(self, reason: KeyRefusal, address: str, now: float) -> InvalidKeyError:
+    def _refused(
+        self, reason: KeyRefusal, address: str, now: float, *, look_up: bool
+    ) -> InvalidKeyError:
         """Return the refusal of what is no key, after the work that an unknown key costs."""
         with suppress(InvalidKeyError):
-            self._find(self._nobody, address, now)
+            self._find(self._nobody, address, now, look_up=look_up)
         return InvalidKeyError(reason)
 
-    def _find(self, key: ApiKey, address: str, now: float) -> Principal:
+    def _find(self, key: ApiKey, address: str, now: float, *, look_up: bool) -> Principal:
         self._keyring.keep_current(shard_of(key.key_id, len(self._keyring.snapshot.shards)))
         try:
             return self._check(key, address, now)
         except (InvalidKeyError, AddressNotAllowedError, TenantDisabledError):
-            if not self._keyring.ask_redis():
+            if not look_up or not self._keyring.ask_redis():
                 raise
         return self._check(key, address, now)
 

@@ -72,7 +72,7 @@ def open_stores(
     clock: Callable[[], float] = time.time,
 ) -> Stores:
     """Return the stores. Raise ValueError for a plans file that is wrong, or SecretStoreError."""
-    plans = load_plans()
+    plans = load_plans(settings.plans_file)
     secrets = open_secrets(settings)
     propagation = (
         None if redis_url is None else Propagation(redis_url, timeout_seconds=redis_timeout_seconds)
