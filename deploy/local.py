@@ -190,10 +190,8 @@ def why_not_ready(url: str) -> str:
         with urllib.request.urlopen(url, timeout=PROBE_SECONDS):  # noqa: S310 - our own, http
             return ""
     except urllib.error.HTTPError as refused:
-        with refused:
-            answer = refused.read()
-        with contextlib.suppress(ValueError, AttributeError):
-            checks = json.loads(answer).get("checks", {})
+        with refused, contextlib.suppress(OSError, ValueError, AttributeError):
+            checks = json.load(refused).get("checks", {})
             return ", ".join(f"{part} {state}" for part, state in checks.items() if state != "ok")
         return f"status {refused.code}"
     except OSError:
