@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from auth.config import AuthSettings, SettingsError, choice, integer
+from auth.plans import PLANS_FILE
 
 
 def test_with_nothing_set_everything_is_local():
@@ -79,3 +80,10 @@ def test_an_empty_value_is_the_default():
     """`NAME=` is the same as not setting it."""
     assert integer({"N": ""}, "N", 7, least=1, most=9) == 7
     assert choice({"C": ""}, "C", "a", ("a", "b")) == "a"
+
+
+def test_an_operators_own_plans_file_is_used(tmp_path):
+    """PLANS_FILE replaces the built-in plans; a container need not be rebuilt for a plan."""
+    file = tmp_path / "plans.toml"
+    assert AuthSettings.from_env({"PLANS_FILE": str(file)}).plans_file == file
+    assert AuthSettings.from_env({}).plans_file == PLANS_FILE
