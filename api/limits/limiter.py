@@ -127,11 +127,12 @@ class RedisLimiter:
         self._clock, self._monotonic, self._redis_clock_ms = clock, monotonic, redis_clock_ms
         self._on_event = on_event
         self._acquire_script, self._settle_script = _Script("acquire.lua"), _Script("settle.lua")
-        # RESP2: every answer here is a flat list, and a new connection needs no handshake.
+        # RESP2 and no driver info: a new connection asks its first question without a handshake.
         # Any: redis-py's own types do not tell its blocking answers from its awaitable ones.
         self._redis: Any = redis.Redis.from_url(
             redis_url,
             protocol=2,
+            driver_info=None,
             max_connections=_MAX_CONNECTIONS,
             **storage_options(timeout_seconds),
         )
@@ -193,10 +194,11 @@ class RedisLimiter:
         `finish` tells how the request ended; "refused" (admitted, but never begun) gives the
         whole of it back. When Redis is away it is told later.
         """
-        used = min(max(0, used_chars), lease.reserved_chars)
-        settlement = _Settlement(lease, used, whole=finish == REFUSED)
+        whole = finish == REFUSED
+        used = 0 if whole else min(max(0, used_chars), lease.reserved_chars)
+        settlement = _Settlement(lease, used, whole)
         if lease.local:
-            self._local.settle(lease, used_chars=used, whole=settlement.whole)
+            self._local.settle(lease, used_chars=used, whole=whole)
         if self._breaker.may_try() and self._tell(settlement):
             self._tell_unsettled()
         else:

@@ -192,7 +192,7 @@ class LocalLimiter:
                 account.close(lease.lease_id, held, used_chars, whole=whole)
                 return
             late = account.lapsed.pop(lease.lease_id, None)
-            if late is not None and not whole:
+            if late is not None and late.expires_ms > now_ms - _DAY_MS:
                 account.count(late.admitted_ms, used_chars * late.weight)
 
     def learn(self, principal: Principal, at_ms: int, day_used: int, month_used: int) -> None:
@@ -200,7 +200,7 @@ class LocalLimiter:
         self._known[principal.tenant, principal.key_id] = (at_ms, day_used, month_used)
 
     def _now_ms(self) -> int:
-        return int(self._clock() * 1000)
+        return round(self._clock() * 1000)
 
     def _account(self, principal: Principal, now_ms: int) -> _Account:
         """Return the key's account as it is now, less the leases that lapsed."""

@@ -82,16 +82,21 @@ def test_nothing_comes_back_twice(limiter, clock):
 
 
 def test_a_refund_finds_its_place_behind_other_refunds(limiter, clock):
-    """Leases settle in any order; each gives back exactly what of it has not drained."""
-    first, second, third = (admit(limiter, 2000) for _ in range(3))
+    """Leases settle in any order; each gives back exactly what of it has not drained.
+
+    Four of 1 500, the second of which gives up at once. After 30 s the first and the third have
+    drained, and only the fourth has anything left to give back.
+    """
+    first, second, third, fourth = (admit(limiter, 1500) for _ in range(4))
     limiter.settle(second, used_chars=0, finish="aborted")
-    assert left(limiter)["chars_per_minute"] == 2000
-    clock.advance(30)  # 3 000 of the remaining 4 000 drained: the first, and half of the third
-    assert left(limiter)["chars_per_minute"] == 5000
-    limiter.settle(first, used_chars=0, finish="aborted")
-    assert left(limiter)["chars_per_minute"] == 5000
+    assert left(limiter)["chars_per_minute"] == 1500
+    clock.advance(30)
+    assert left(limiter)["chars_per_minute"] == 4500
     limiter.settle(third, used_chars=0, finish="aborted")
-    assert left(limiter)["chars_per_minute"] == 6000
+    limiter.settle(first, used_chars=0, finish="aborted")
+    assert left(limiter)["chars_per_minute"] == 4500
+    limiter.settle(fourth, used_chars=500, finish="aborted")
+    assert left(limiter)["chars_per_minute"] == 5500
 
 
 def test_a_crashed_holder_loses_its_lease_by_time(limiter, clock):
