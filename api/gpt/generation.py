@@ -58,9 +58,9 @@ class Generation:
         """Wait for the end and return all of it. Raise TimeoutError if it does not come in time."""
         with self._changed:
             self._collecting = True
-            if not self._changed.wait_for(lambda: self.ended, timeout_seconds):
+            self._changed.wait_for(lambda: self.ended, timeout_seconds)
+            if self._finish_reason is None:
                 raise TimeoutError("the generation has not ended")
-            assert self._finish_reason is not None  # noqa: S101  # what `ended` means
             queued_until = self._ended if self._started is None else self._started
             first_char = self._first_char
             return GenerationResult(

@@ -85,10 +85,9 @@ def test_the_text_has_as_many_characters_as_asked_for(make):
 
 @pytest.mark.parametrize("length", [1, 63, 64, 65, 128, 129, 1000])
 def test_a_prompt_of_any_length_is_continued(make, length):
-    """Prompts shorter, as long as and longer than the context are all continued."""
-    result = make().submit(ask(prompt="ab" * 500, num_chars=70)).result(WAIT)
-    assert len(result.text) == 70
-    assert make().submit(ask(prompt="x" * length)).result(WAIT).generated_chars == 20
+    """Prompts shorter than, as long as and longer than the context (64) are all continued."""
+    result = make().submit(ask(prompt="x" * length, num_chars=70)).result(WAIT)
+    assert result.generated_chars == 70
 
 
 def test_the_stream_is_the_result(make):
@@ -183,7 +182,7 @@ def test_an_aborted_row_leaves_within_one_step(make):
     until(lambda: hold.steps == 5)
     assert first.result(WAIT).finish_reason is FinishReason.ABORTED
     assert first.result(WAIT).generated_chars <= 4
-    until(lambda: second.result is not None and second._started is not None)
+    assert engine.stats().waiting == 0, "the slot was not given on"
     hold.go_on()
     assert second.result(WAIT).generated_chars == 20
 
