@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import time
 import traceback
 from typing import TextIO
+
+_KEY_SHAPE = re.compile(r"qg_[a-z]{1,8}_[0-9A-Za-z]{12}_[0-9A-Za-z_]{6,}")
 
 
 def describe(exc: BaseException) -> str:
@@ -20,19 +23,24 @@ def describe(exc: BaseException) -> str:
     return f"{type(exc).__name__}{place}"
 
 
+def blot(line: str) -> str:
+    """Return the line with everything that looks like an API key, whole or cut, replaced."""
+    return _KEY_SHAPE.sub("[key]", line)
+
+
 class JsonLines(logging.Formatter):
     """One JSON object for each record."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.created)),
-            "level": record.levelname.lower(),
+            "severity": record.levelname,
             "logger": record.name,
-            "event": record.getMessage(),
+            "message": record.getMessage(),
         }
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = describe(record.exc_info[1])
-        return json.dumps(line)
+        return blot(json.dumps(line))
 
 
 class PlainLines(logging.Formatter):
@@ -40,6 +48,9 @@ class PlainLines(logging.Formatter):
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return blot(super().format(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802  # the name is logging's
         """Return the type and place alone."""

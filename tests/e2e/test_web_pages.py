@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.fake_api import Behaviour, Refusal
 
+pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
+
 
 def _wait_until(holds):
     for _ in range(1500):

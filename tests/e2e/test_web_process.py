@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.web_server import ROOT, WebServer
 
+pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
+
 
 def _run(server, **extra):
     return subprocess.run(

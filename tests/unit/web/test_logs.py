@@ -6,6 +6,7 @@ import logging
 
 import pytest
 
+from auth.api_key import mint
 from web import logs
 
 
@@ -37,8 +38,15 @@ def test_json_lines_are_one_object_each(stream):
     logs.configure("json", stream)
     logging.getLogger("web.test").warning("two\nlines %s", "here")
     line = json.loads(stream.getvalue())
-    assert (line["level"], line["logger"], line["event"]) == (
-        "warning",
-        "web.test",
-        "two\nlines here",
-    )
+    assert (line["severity"], line["logger"]) == ("WARNING", "web.test")
+    assert line["message"] == "two\nlines here"
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_key_that_strays_into_a_line_is_blotted_out(stream, log_format):
+    """Whatever path it takes, whole or cut, it is not written."""
+    logs.configure(log_format, stream)
+    key = mint("live").reveal()
+    logging.getLogger("web.test").warning("%s and %s", key, key[:-12])
+    assert "[key] and [key]" in stream.getvalue()
+    assert key.split("_")[3][:20] not in stream.getvalue()
