@@ -48,6 +48,11 @@ elseif role == 'old' then
   end
 end
 
+-- A call that its sender gave up and settled before it was even read: nobody waits for it.
+if not peeking and redis.call('ZSCORE', keys.lapsed, '!' .. lease) then
+  return {'settled', 0, 0, version, sunset, now, 0, alive}
+end
+
 local buckets = load_buckets(keys, now)
 local changed = false
 for _, name in ipairs(RATES) do

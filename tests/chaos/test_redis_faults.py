@@ -300,6 +300,58 @@ def test_a_redis_that_takes_no_writes_is_a_redis_that_is_away(outage):
     assert ask(limiter).allowed
 
 
+def test_an_admission_that_arrives_after_its_settlement_charges_nothing(outage):
+    """Two calls that hung may run in the wrong order: the late admission finds itself settled."""
+    limiter = outage.limiter("local")
+    ask(limiter)
+    outage.server.stop()
+    granted = ask(limiter, chars=500)
+    outage.server.start()
+    outage.pass_pause()
+    limiter.settle(granted.lease, used_chars=40, finish="stop")
+    arguments = ("acquire", granted.lease.lease_id, 300_000, 500)
+    limiter._decide(caller(), arguments, "192.0.2.7")
+    assert used(limiter) == [(40, 1)]
+    assert left(limiter)[4] == 100
+
+
+@pytest.mark.parametrize("mode", ["local", "closed"])
+def test_characters_served_equal_characters_charged_whatever_hung(outage, mode):
+    """Redis hangs again and again under load, calls time out and are applied: the sums agree."""
+    limiter = outage.limiter(mode, timeout_seconds=0.1)
+    limiter._breaker._pause_seconds = 0.0  # every call probes: more of them hang
+    served: list[int] = []
+    stop = threading.Event()
+
+    def work(number: int) -> None:
+        while not stop.is_set():
+            decision = ask(limiter, chars=10 + number)
+            if decision.lease is not None:
+                finish = "refused" if len(served) % 5 == 0 else "stop"
+                served.append(0 if finish == "refused" else 1 + number)
+                limiter.settle(decision.lease, used_chars=1 + number, finish=finish)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for _ in range(5):
+        time.sleep(0.05)
+        outage.send(signal.SIGSTOP)
+        time.sleep(0.3)
+        outage.send(signal.SIGCONT)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert outage.events[LimiterEvent.DECIDED_WITHOUT_REDIS] > 0
+    after = outage.limiter(mode)
+    deadline = time.monotonic() + 30
+    while limiter._unsettled:  # until a call finds Redis awake
+        limiter.close()
+        assert time.monotonic() < deadline
+    assert used(after) == [(sum(served), sum(1 for chars in served if chars))]
+    assert left(after)[4] == 100
+
+
 def test_killed_and_restarted_under_load(outage):
     """No request fails for it: every one is decided, and nothing stays held when all is over."""
     limiter = outage.limiter("local")

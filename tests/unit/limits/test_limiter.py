@@ -108,6 +108,18 @@ def test_what_could_never_be_admitted_says_so(limiter):
         assert ask(limiter, caller(plan, key_id=binding), 1000).allowed
 
 
+def test_a_clock_that_steps_back_refills_nothing(limiter, clock):
+    """Time that was already counted is not counted again."""
+    principal = caller(plan_of(requests_per_minute=6))
+    assert all(ask(limiter, principal).allowed for _ in range(6))
+    clock.advance(-5)
+    assert not ask(limiter, principal).allowed
+    clock.advance(14.999)
+    assert not ask(limiter, principal).allowed
+    clock.advance(0.001)
+    assert ask(limiter, principal).allowed
+
+
 def test_a_changed_plan_keeps_what_was_used(limiter, clock):
     """An upgrade adds the difference, and the time to wait follows the new rate at once."""
     small, large = plan_of(requests_per_minute=10), plan_of(requests_per_minute=60)
