@@ -36,9 +36,13 @@ def executable(playwrights_own: str) -> str:
     return pytest.fail(NONE_FOUND, pytrace=False)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield one browser for the whole session; each test has contexts of its own."""
+    """Yield one browser for a file's tests, each with contexts of its own.
+
+    Not for the session: while Playwright runs, this thread has a running event loop, and a later
+    test that wants one of its own could not have it.
+    """
     with sync_playwright() as playwright:
         chromium = playwright.chromium
         started = chromium.launch(executable_path=executable(chromium.executable_path), args=FLAGS)
