@@ -23,9 +23,14 @@ from api.gpt.request import GenerationMode
 from api.guards import Keyring, Limiter, Service
 from api.lifecycle import Engine, Lifecycle
 from api.limits.limiter import LimiterEvent, RedisLimiter
-from api.routes import completions, docs, generate, health, key
+from api.routes import admin as admin_routes
+from api.routes import completions, docs, generate, health, key, usage
 from api.telemetry import Metrics
 from api.throttle import Throttle
+from auth.admin import Admin
+from auth.audit import Actor
+from auth.errors import AdminRefusedError, UnknownNameError
+from auth.secrets import SecretStoreError
 
 BLUEPRINTS = (
     health.blueprint,
@@ -33,6 +38,8 @@ BLUEPRINTS = (
     generate.blueprint,
     completions.blueprint,
     key.blueprint,
+    usage.blueprint,
+    admin_routes.blueprint,
 )
 
 EXPOSED_HEADERS = (
@@ -50,6 +57,7 @@ def create_app(
     keyring: Keyring,
     limiter: Limiter,
     load_engine: Callable[[], Engine],
+    admin: Callable[[Actor], Admin],
     redis_url: str,
     metrics: Metrics | None = None,
     clock: Callable[[], float] = time.time,
@@ -74,6 +82,7 @@ def create_app(
         lifecycle=Lifecycle(load_engine=load_engine, keyring=keyring),
         throttle=Throttle(app, redis_url, clock=clock),
         metrics=metrics or Metrics(),
+        admin=admin,
         clock=clock,
         monotonic=monotonic,
         started_at=int(clock()),
@@ -98,6 +107,8 @@ def create_app(
 def _register_errors(app: Flask) -> None:
     app.register_error_handler(ProblemError, _problem)
     app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(AdminRefusedError, _admin_refused)
+    app.register_error_handler(SecretStoreError, _store_away)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -134,6 +145,16 @@ def _http_error(error: HTTPException) -> Response:
     return _problem(ProblemError(code, headers=headers))
 
 
+def _admin_refused(error: AdminRefusedError) -> Response:
+    """An admin's operation that the keyring refuses: its sentence is meant for the caller."""
+    code = "not_found" if isinstance(error, UnknownNameError) else "conflict"
+    return _problem(ProblemError(code, f"{error}."))
+
+
+def _store_away(error: SecretStoreError) -> Response:
+    return _problem(ProblemError("keyring_unavailable", reason=str(error)))
+
+
 def _unforeseen(error: Exception) -> Response:
     """The last resort: say nothing outside, everything inside."""
     log.error(
@@ -167,6 +188,7 @@ def build(settings: Settings, redis_url: str) -> Flask:
     return create_app(
         settings,
         keyring=stores.keyring,
+        admin=stores.admin,
         limiter=RedisLimiter(
             redis_url,
             outage=settings.redis_outage,

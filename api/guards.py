@@ -11,8 +11,9 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Protocol, TypeVar
 
 import structlog
@@ -22,9 +23,12 @@ from api.config import Settings
 from api.errors import ProblemError
 from api.lifecycle import Lifecycle
 from api.limits.policy import Decision, Lease
+from api.limits.usage import DayUsage
 from api.schemas import B, Body, parse
 from api.telemetry import Metrics
 from api.throttle import Throttle
+from auth.admin import Admin
+from auth.audit import Actor
 from auth.errors import (
     AddressNotAllowedError,
     InvalidKeyError,
@@ -49,7 +53,10 @@ class Keyring(Protocol):
     @property
     def why_not_ready(self) -> str | None: ...
     def load(self) -> None: ...
-    def authenticate(self, text: str | None, address: str, now: float) -> Principal: ...
+    def authenticate(
+        self, text: str | None, address: str, now: float, *, look_up: bool = True
+    ) -> Principal: ...
+    def keys_of(self, tenant: str) -> Mapping[str, str]: ...
     def observe(self, shard: str, version: int) -> bool: ...
 
 
@@ -61,6 +68,9 @@ class Limiter(Protocol):
     ) -> Decision: ...
     def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None: ...
     def peek(self, principal: Principal, *, address: str = "") -> Decision: ...
+    def usage(
+        self, tenant: str, key_ids: Iterable[str], first: date, last: date
+    ) -> list[DayUsage]: ...
     def ping(self) -> bool: ...
     def close(self) -> None: ...
 
@@ -75,6 +85,7 @@ class Service:
     lifecycle: Lifecycle
     throttle: Throttle
     metrics: Metrics
+    admin: Callable[[Actor], Admin]
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     started_at: int = 0  # Unix seconds
@@ -228,7 +239,9 @@ def reauthenticate(parts: Service) -> Principal:
 def authenticate(parts: Service, key: str | None) -> Principal:
     """Return who holds the key. Raise ProblemError 401, 403, 429 or 503."""
     try:
-        principal = parts.keyring.authenticate(key, address(), parts.clock())
+        # Too many bad keys from an address: the next one costs no read of Redis.
+        look_up = not parts.throttle.blocked()
+        principal = parts.keyring.authenticate(key, address(), parts.clock(), look_up=look_up)
     except InvalidKeyError as exc:
         raise refuse_key(parts, exc.reason.value) from exc
     except KeyringUnavailableError as exc:
@@ -247,6 +260,11 @@ def refuse_key(parts: Service, reason: str) -> ProblemError:
     parts.throttle.count_failed_key()
     challenge = {"WWW-Authenticate": 'ApiKey realm="quillgate", header="X-API-Key"'}
     return ProblemError("invalid_key", headers=challenge, reason=reason)
+
+
+def acting_admin() -> Admin:
+    """Return the admin's operations, recorded as the caller's."""
+    return service().admin(Actor(f"key:{g.principal.key_id}", address()))
 
 
 def check_scope(principal: Principal, scope: Scope | None) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import json
 import secrets
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 from pydantic import ValidationError as PydanticError
 
 from api.errors import FieldError, ProblemError
+from auth.admin_keys import DEADLINE_SECONDS, GRACE_SECONDS
 
 MAX_PROMPT_CHARS = 4000
 MAX_SEED = 2**63 - 1
@@ -75,6 +76,59 @@ class GenerateRequest(Body):
     )
     stop: Stops = Field(default=None, description="End before the first of these strings.")
     stream: bool = Field(default=False, description="Answer with server-sent events.")
+
+
+class RotateRequest(Body):
+    """`POST /v1/key/rotate` and the admin's; absent fields have the command line's defaults."""
+
+    deadline_seconds: JsonInt = Field(
+        default=DEADLINE_SECONDS, ge=0, description="The old secret never works past this; 0: now."
+    )
+    grace_seconds: JsonInt = Field(
+        default=GRACE_SECONDS, ge=0, description="It works this long after the new one's first use."
+    )
+    force: bool = Field(default=False, description="Rotate although two secrets live.")
+
+
+class TenantRequest(Body):
+    """`POST /v1/admin/tenants`."""
+
+    tenant: str
+    plan: str
+
+
+class TenantChange(Body):
+    """`PATCH /v1/admin/tenants/<tenant>`."""
+
+    plan: str | None = None
+    state: Literal["active", "disabled"] | None = None
+
+
+class KeyRequest(Body):
+    """`POST /v1/admin/keys`; times are Unix seconds."""
+
+    tenant: str
+    name: str
+    scopes: list[str]
+    plan: str | None = None
+    expires_at: JsonInt | None = None
+    allowed_cidrs: list[str] = Field(default_factory=list)
+
+
+class KeyChange(Body):
+    """`PATCH /v1/admin/keys/<key_id>`; a null `plan` is the tenant's, a null `expires_at` never."""
+
+    name: str | None = None
+    scopes: list[str] | None = None
+    plan: str | None = None
+    expires_at: JsonInt | None = None
+    allowed_cidrs: list[str] | None = None
+
+
+class RevokeRequest(Body):
+    """`POST /v1/admin/keys/<key_id>/revoke`."""
+
+    reason: str | None = Field(default=None, max_length=500)
 
 
 class CompletionsRequest(Body):

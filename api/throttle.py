@@ -18,6 +18,7 @@ from api.limits.limiter import storage_options
 
 FAILED_KEYS = "30/minute"
 ACCOUNT_READS = "300/minute"
+MAX_BLOCKED = 10_000
 
 
 class Throttle:
@@ -27,6 +28,7 @@ class Throttle:
         self, app: Flask, redis_url: str, *, clock: Callable[[], float] = time.time
     ) -> None:
         self._clock = clock
+        self._blocked: dict[str, float] = {}
         # `unix://` is redis-py's spelling; limits calls the same thing `redis+unix://`.
         limiter = Limiter(
             _network,
@@ -44,6 +46,10 @@ class Throttle:
             ACCOUNT_READS, scope="account", key_func=lambda: str(g.principal.key_id)
         )(_nothing_else)
 
+    def blocked(self) -> bool:
+        """Whether this process remembers that the caller's address is out of failures."""
+        return self._blocked.get(_network(), 0.0) > self._clock()
+
     def count_failed_key(self) -> None:
         self._count(self._failed_key, "too_many_failures")
 
@@ -57,7 +63,14 @@ class Throttle:
             limit = self._limiter.current_limit
             reset_at = limit.window.reset_time if limit is not None else 0
             wait_ms = max(1, round((reset_at - self._clock()) * 1000))
+            if code == "too_many_failures":
+                self._remember(_network(), self._clock() + wait_ms / 1000)
             raise ProblemError(code, retry_after_ms=wait_ms) from exc
+
+    def _remember(self, network: str, until: float) -> None:
+        if len(self._blocked) >= MAX_BLOCKED:
+            self._blocked.clear()  # the shared count remains: this only saves look-ups
+        self._blocked[network] = until
 
 
 def _nothing() -> None:

@@ -20,7 +20,7 @@ from auth.audit import Actor, AuditLog
 from auth.changes import Changes, Entry, Outcome
 from auth.directory import Directory, Tenant
 from auth.documents import Documents
-from auth.errors import AdminRefusedError
+from auth.errors import AdminRefusedError, UnknownNameError
 from auth.fields import NAME
 from auth.keyring import KeyRecord, KeyRing, shard_of
 from auth.keyring_snapshot import READERS
@@ -91,7 +91,7 @@ class AdminContext:
     def tenant(self, directory: Directory, name: str) -> Tenant:
         tenant = directory.tenants.get(name)
         if tenant is None:
-            raise AdminRefusedError(f"there is no tenant {name}")
+            raise UnknownNameError(f"there is no tenant {name}")
         return tenant
 
     def ring(self, index: int) -> KeyRing:
@@ -109,7 +109,7 @@ class AdminContext:
         known = self.ring(shard_of(key_id, directory.shards)) if key_id.isascii() else {}
         record = known.get(key_id)
         if record is None:
-            raise AdminRefusedError(f"there is no key {key_id}")
+            raise UnknownNameError(f"there is no key {key_id}")
         return record
 
     def change_directory(self, edit: Callable[[Directory], tuple[Directory, Entry]]) -> Outcome:

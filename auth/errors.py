@@ -71,3 +71,7 @@ class MalformedKeyringError(MalformedDocumentError):
 
 class AdminRefusedError(AuthError):
     """An admin's operation was refused; `str()` is the sentence that the admin reads."""
+
+
+class UnknownNameError(AdminRefusedError):
+    """There is no tenant or key of that name."""

@@ -82,6 +82,15 @@ class KeyringStore:
             return False
         return self._keyring.observe(version)
 
+    def keys_of(self, tenant: str) -> dict[str, str]:
+        """Return the names of a tenant's keys by id, revoked ones too, as held in memory."""
+        return {
+            record.key_id: record.name
+            for shard in self._keyring.snapshot.shards
+            for record in shard.value.values()
+            if record.tenant == tenant
+        }
+
     def authenticate(
         self, text: str | None, address: str, now: float, *, look_up: bool = True
     ) -> Principal:

@@ -1,4 +1,4 @@
-"""A key's own account: what it is, what is left of its limits, and its rotation."""
+"""A key's own account: what it is, what is left of its limits, and its rotation by its holder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 from flask import Blueprint, Response, g, jsonify
 
 from api.admission import account
-from api.guards import requires, service
-from auth.principal import Principal, Rotation
+from api.guards import acting_admin, json_body, requires, service
+from api.schemas import RotateRequest
+from auth.principal import Principal, Rotation, Scope
 
 blueprint = Blueprint("key", __name__, url_prefix="/v1/key")
 
@@ -35,6 +36,33 @@ def show() -> Response:
         "rotation": _rotation(principal, decision.sunset_at),
     }
     return jsonify(body)
+
+
+@blueprint.post("/rotate")
+@requires(Scope.KEY_ROTATE, body=RotateRequest, body_required=False)
+def rotate() -> Response:
+    """Give the caller's own key a new secret, shown in this answer only.
+
+    The old secret works on until the grace after the new one's first use has passed, and never
+    past the deadline.
+    """
+    body = json_body(RotateRequest)
+    account(service())
+    view = acting_admin().keys.rotate(
+        g.principal.key_id,
+        deadline_seconds=body.deadline_seconds,
+        grace_seconds=body.grace_seconds,
+        force=body.force,
+    )
+    return jsonify(view)
+
+
+@blueprint.delete("/rotation")
+@requires(Scope.KEY_ROTATE)
+def cancel_rotation() -> Response:
+    """Take back a new secret that was never used."""
+    account(service())
+    return jsonify(acting_admin().keys.cancel_rotation(g.principal.key_id))
 
 
 def _rotation(principal: Principal, sunset_at: int | None) -> dict[str, Any] | None:

@@ -20,6 +20,22 @@ ROUTES = {
     ("POST", "/v1/completions"): Scope.GENERATE,
     ("GET", "/v1/models"): Scope.GENERATE,
     ("GET", "/v1/key"): ANY_KEY,
+    ("POST", "/v1/key/rotate"): Scope.KEY_ROTATE,
+    ("DELETE", "/v1/key/rotation"): Scope.KEY_ROTATE,
+    ("GET", "/v1/usage"): Scope.USAGE_READ,
+    ("GET", "/v1/admin/tenants"): Scope.ADMIN,
+    ("POST", "/v1/admin/tenants"): Scope.ADMIN,
+    ("GET", "/v1/admin/tenants/<tenant>"): Scope.ADMIN,
+    ("PATCH", "/v1/admin/tenants/<tenant>"): Scope.ADMIN,
+    ("GET", "/v1/admin/keys"): Scope.ADMIN,
+    ("POST", "/v1/admin/keys"): Scope.ADMIN,
+    ("GET", "/v1/admin/keys/<key_id>"): Scope.ADMIN,
+    ("PATCH", "/v1/admin/keys/<key_id>"): Scope.ADMIN,
+    ("POST", "/v1/admin/keys/<key_id>/rotate"): Scope.ADMIN,
+    ("DELETE", "/v1/admin/keys/<key_id>/rotation"): Scope.ADMIN,
+    ("POST", "/v1/admin/keys/<key_id>/revoke"): Scope.ADMIN,
+    ("GET", "/v1/admin/audit"): Scope.ADMIN,
+    ("GET", "/v1/admin/audit/verify"): Scope.ADMIN,
 }
 KEYED = sorted(route for route, who in ROUTES.items() if who is not ANYONE)
 

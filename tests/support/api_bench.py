@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,7 +14,11 @@ from flask.testing import FlaskClient
 
 from api.app import create_app
 from api.config import Settings
+from api.limits.limiter import LimiterUnavailableError
 from api.limits.policy import Decision, Lease
+from api.limits.usage import DayUsage
+from auth.admin import Admin
+from auth.audit import Actor
 from auth.errors import InvalidKeyError, KeyRefusal
 from auth.plans import Plan
 from auth.principal import Principal, Scope
@@ -44,16 +49,23 @@ class FakeKeyring:
     def __init__(self) -> None:
         self.answer: Principal | Exception = PRINCIPAL
         self.newer: Principal | Exception | None = None  # what `observe` brings
+        self.looked_up: list[bool] = []
 
     def load(self) -> None:
         """There is nothing to load."""
 
-    def authenticate(self, text: str | None, _address: str, _now: float) -> Principal:
+    def authenticate(
+        self, text: str | None, _address: str, _now: float, *, look_up: bool = True
+    ) -> Principal:
+        self.looked_up.append(look_up)
         if isinstance(self.answer, Exception):
             raise self.answer
         if text != GOOD:
             raise InvalidKeyError(KeyRefusal.UNKNOWN if text else KeyRefusal.MISSING)
         return self.answer
+
+    def keys_of(self, tenant: str) -> dict[str, str]:
+        return {PRINCIPAL.key_id: PRINCIPAL.name} if tenant == PRINCIPAL.tenant else {}
 
     def observe(self, _shard: str, _version: int) -> bool:
         if self.newer is None:
@@ -72,6 +84,7 @@ class FakeLimiter:
     up: bool = True
     acquired: list[int] = field(default_factory=list)
     settled: list[tuple[int, str]] = field(default_factory=list)
+    rows: list[DayUsage] = field(default_factory=list)
 
     def acquire(
         self, principal: Principal, *, chars: int, lease_seconds: float, address: str
@@ -84,6 +97,11 @@ class FakeLimiter:
 
     def peek(self, principal: Principal, *, address: str = "") -> Decision:
         return self.refusal or Decision(lease=None, keyring_version=self.keyring_version)
+
+    def usage(self, tenant: str, key_ids: Iterable[str], first: date, last: date) -> list[DayUsage]:
+        if not self.up:
+            raise LimiterUnavailableError("away")
+        return [row for row in self.rows if first <= row.day <= last and row.key_id in key_ids]
 
     def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None:
         self.settled.append((used_chars, finish))
@@ -112,6 +130,10 @@ class Bench:
         return self.client.post("/generate", json=fields, headers={"X-API-Key": GOOD})
 
 
+def no_admin(_actor: Actor) -> Admin:
+    raise AssertionError("this test administers nothing")
+
+
 @pytest.fixture
 def make_bench(redis_url: str) -> Callable[..., Bench]:
     def make(**environ: str) -> Bench:
@@ -122,6 +144,7 @@ def make_bench(redis_url: str) -> Callable[..., Bench]:
             keyring=keyring,
             limiter=limiter,
             load_engine=lambda: engine,
+            admin=no_admin,
             redis_url=redis_url,
         )
         lifecycle = app.extensions["quillgate"].lifecycle

@@ -15,7 +15,7 @@ from api.config import Settings
 from api.gunicorn_conf import ServiceApplication
 from api.limits.limiter import RedisLimiter
 from api.telemetry import configure_logging
-from tests.support.api_bench import FakeKeyring
+from tests.support.api_bench import FakeKeyring, no_admin
 from tests.support.scripted_engine import ScriptedEngine
 
 
@@ -38,6 +38,7 @@ def main() -> None:
             keyring=FakeKeyring(),
             limiter=RedisLimiter(redis_url),
             load_engine=load_engine,
+            admin=no_admin,
             redis_url=redis_url,
         ),
         on_exit=lambda: None,

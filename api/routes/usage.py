@@ -1,0 +1,85 @@
+"""`GET /v1/usage`: what the caller's own tenant used, from the very counters that enforce."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from api.admission import account
+from api.errors import FieldError, ProblemError
+from api.guards import requires, service
+from api.limits.limiter import LimiterUnavailableError
+from api.limits.usage import KEPT_DAYS, by_day, by_key, total
+from auth.principal import Principal, Scope
+
+blueprint = Blueprint("usage", __name__, url_prefix="/v1/usage")
+
+DEFAULT_DAYS = 30
+PARAMETERS = {"from", "to", "group_by"}
+
+
+@blueprint.get("")
+@requires(Scope.USAGE_READ)
+def show() -> Response:
+    """Add up characters, requests and refusals of the caller's tenant, by day or by key.
+
+    `from` and `to` are UTC dates, both included; without them the last 30 days.
+    """
+    parts = service()
+    first, last, group_by = _query(datetime.fromtimestamp(parts.clock(), UTC).date())
+    account(parts)
+    principal: Principal = g.principal
+    names = parts.keyring.keys_of(principal.tenant)
+    try:
+        rows = parts.limiter.usage(principal.tenant, names, first, last)
+    except LimiterUnavailableError as exc:
+        raise ProblemError("limiter_unavailable", reason=str(exc)) from exc
+    if group_by == "key":
+        items = [
+            {"key_id": key_id, "name": names.get(key_id), **asdict(used)}
+            for key_id, used in by_key(rows).items()
+        ]
+    else:
+        items = [{"day": day.isoformat(), **asdict(used)} for day, used in by_day(rows).items()]
+    return jsonify(
+        {
+            "tenant": principal.tenant,
+            "from": first.isoformat(),
+            "to": last.isoformat(),
+            "group_by": group_by,
+            "items": items,
+            "total": asdict(total(rows)),
+        }
+    )
+
+
+def _query(today: date) -> tuple[date, date, str]:
+    """Return the first day, the last day and the grouping. Raise ProblemError invalid_request."""
+    errors = [
+        FieldError(name[:64], "This parameter is not known")
+        for name in request.args
+        if name not in PARAMETERS
+    ]
+    last = _day("to", today, errors)
+    first = _day("from", last - timedelta(days=DEFAULT_DAYS - 1), errors)
+    group_by = request.args.get("group_by", "day")
+    if group_by not in {"day", "key"}:
+        errors.append(FieldError("group_by", 'must be "day" or "key"'))
+    if not errors and not timedelta() <= last - first < timedelta(days=KEPT_DAYS):
+        errors.append(FieldError("from", f"must be up to {KEPT_DAYS} days before `to`"))
+    if errors:
+        raise ProblemError("invalid_request", errors=errors)
+    return first, last, group_by
+
+
+def _day(name: str, default: date, errors: list[FieldError]) -> date:
+    text = request.args.get(name)
+    if text is None:
+        return default
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        errors.append(FieldError(name, "must be a date such as 2026-11-23"))
+        return default
