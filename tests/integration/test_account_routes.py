@@ -1,0 +1,156 @@
+"""A key's own account, its rotation by its holder, and the admin's routes: all on real parts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from tests.support.live_api import LiveApi
+
+
+def call(live: LiveApi, method: str, path: str, key: str, **how: object) -> httpx.Response:
+    return httpx.request(
+        method, live.server.url + path, headers={"X-API-Key": key}, timeout=60, **how
+    )
+
+
+@pytest.fixture
+def admin_key(live_api):
+    return live_api.issue(scopes=("admin",))["key"]
+
+
+def test_a_holder_rotates_and_cancels(live_api):
+    """The new secret is shown once and unused until then; cancelled, it is nobody's."""
+    issued = live_api.issue()
+    old = issued["key"]
+    rotated = call(live_api, "POST", "/v1/key/rotate", old)
+    assert rotated.status_code == 200
+    new = rotated.json()["key"]
+    assert new != old
+    assert rotated.json()["key_id"] == issued["key_id"]
+    again = call(live_api, "POST", "/v1/key/rotate", old, json={})
+    assert (again.status_code, again.json()["code"]) == (409, "conflict")
+    assert call(live_api, "DELETE", "/v1/key/rotation", old).status_code == 200
+    assert live_api.server.get("/v1/key", new).status_code == 401
+    assert live_api.server.get("/v1/key", old).json()["rotation"] is None
+
+
+def test_a_used_rotation_cannot_be_cancelled(live_api):
+    """Once the new secret was used the old one is on its way out."""
+    old = live_api.issue()["key"]
+    new = call(live_api, "POST", "/v1/key/rotate", old, json={"grace_seconds": 60}).json()["key"]
+    assert live_api.server.post("/generate", new, num_chars=1).status_code == 200
+    assert call(live_api, "DELETE", "/v1/key/rotation", new).status_code == 409
+    state = live_api.server.get("/v1/key", old).json()["rotation"]
+    assert state["secret_used"] == "old"
+    assert state["sunset_at"] <= datetime.now(UTC).timestamp() + 61
+
+
+def test_a_rotation_without_grace_ends_the_old_secret_at_once(live_api):
+    """A deadline of 0 is for a key that leaked."""
+    old = live_api.issue()["key"]
+    new = call(live_api, "POST", "/v1/key/rotate", old, json={"deadline_seconds": 0}).json()["key"]
+    assert live_api.server.post("/generate", old, num_chars=1).status_code == 401
+    assert live_api.server.post("/generate", new, num_chars=1).status_code == 200
+
+
+def test_usage_adds_up(live_api):
+    """Characters and requests by day and by key are what was answered; other tenants see none."""
+    issued, other = live_api.issue(), live_api.issue()
+    for num_chars in (3, 4, 5):
+        live_api.server.post("/generate", issued["key"], num_chars=num_chars)
+    live_api.server.post("/generate", issued["key"], num_chars=0)
+    by_day = live_api.server.get("/v1/usage", issued["key"]).json()
+    assert by_day["tenant"] == issued["tenant"]
+    assert by_day["total"] == {"chars": 12, "requests": 3, "refused": 0}
+    assert sum(item["chars"] for item in by_day["items"]) == 12
+    by_key = live_api.server.get("/v1/usage?group_by=key", issued["key"]).json()
+    assert [item["key_id"] for item in by_key["items"]] == [issued["key_id"]]
+    assert live_api.server.get("/v1/usage", other["key"]).json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("from=yesterday", "from"),
+        ("to=2026-02-30", "to"),
+        ("group_by=tenant", "group_by"),
+        ("from=2026-02-02&to=2026-02-01", "from"),
+        ("from=2020-01-01&to=2026-01-01", "from"),
+        ("tenant=other", "tenant"),
+    ],
+)
+def test_bad_queries_are_refused_by_name(live_api, fresh_key, query, field):
+    """Neither a wrong date nor somebody else's tenant can be asked for."""
+    answer = live_api.server.get(f"/v1/usage?{query}", fresh_key())
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+    assert answer.json()["errors"][0]["field"] == field
+
+
+def test_scopes_hold(live_api):
+    """A key that may only generate may do nothing else, and an admin's may not generate."""
+    user = live_api.issue(scopes=("generate",))["key"]
+    admin = live_api.issue(scopes=("admin",))["key"]
+    for key, method, path in (
+        (user, "GET", "/v1/usage"),
+        (user, "POST", "/v1/key/rotate"),
+        (user, "GET", "/v1/admin/tenants"),
+        (user, "GET", "/v1/admin/audit"),
+        (admin, "GET", "/v1/models"),
+        (admin, "GET", "/v1/usage"),
+    ):
+        answer = call(live_api, method, path, key)
+        assert (answer.status_code, answer.json()["code"]) == (403, "missing_scope"), path
+
+
+def test_an_admin_works_over_http(live_api, admin_key):
+    """A tenant and a key from nothing to revoked, and each step is in the audit chain."""
+
+    def admin(method: str, path: str, **body: object) -> httpx.Response:
+        return call(live_api, method, f"/v1/admin{path}", admin_key, json=body)
+
+    tenant = f"http-{admin_key[8:20].lower()}"
+    assert admin("POST", "/tenants", tenant=tenant, plan="free").json()["state"] == "active"
+    assert admin("POST", "/tenants", tenant=tenant, plan="free").status_code == 409
+    assert admin("PATCH", f"/tenants/{tenant}", plan="partner").json()["plan"] == "partner"
+    issued = admin("POST", "/keys", tenant=tenant, name="ci", scopes=["generate"]).json()
+    key, key_id = issued["key"], issued["key_id"]
+    assert live_api.server.post("/generate", key, num_chars=1).status_code == 200
+    shown = call(live_api, "GET", f"/v1/admin/keys/{key_id}", admin_key)
+    assert "key" not in shown.json()
+    assert key.split("_")[3] not in shown.text
+    changed = admin("PATCH", f"/keys/{key_id}", name="nightly", allowed_cidrs=["192.0.2.0/24"])
+    assert changed.json()["name"] == "nightly"
+    assert live_api.server.post("/generate", key, num_chars=1).status_code == 403
+    assert admin("PATCH", f"/keys/{key_id}", allowed_cidrs=[]).status_code == 200
+    rotated = admin("POST", f"/keys/{key_id}/rotate", deadline_seconds=600)
+    assert live_api.server.post("/generate", rotated.json()["key"], num_chars=1).status_code == 200
+    assert admin("PATCH", f"/tenants/{tenant}", state="disabled").json()["state"] == "disabled"
+    assert live_api.server.post("/generate", key, num_chars=1).status_code == 403
+    assert admin("PATCH", f"/tenants/{tenant}", state="active").json()["state"] == "active"
+    revoked = admin("POST", f"/keys/{key_id}/revoke", reason="test")
+    assert revoked.json()["state"] == "revoked"
+    assert live_api.server.post("/generate", key, num_chars=1).status_code == 401
+    listed = call(live_api, "GET", f"/v1/admin/keys?tenant={tenant}", admin_key).json()["keys"]
+    assert [one["key_id"] for one in listed] == [key_id]
+    records = call(live_api, "GET", "/v1/admin/audit?limit=20", admin_key).json()["records"]
+    mine = [record for record in records if record["actor"] == f"key:{admin_key[8:20]}"]
+    assert mine[-1]["action"] == "key.revoke"
+    assert call(live_api, "GET", "/v1/admin/audit/verify", admin_key).json()["whole"] is True
+
+
+def test_unknown_names_are_404_and_refusals_409(live_api, admin_key):
+    """What does not exist is not found; what may not be says why."""
+    for path in ("/v1/admin/keys/AAAAAAAAAAAA", "/v1/admin/tenants/nobody"):
+        assert call(live_api, "GET", path, admin_key).json()["code"] == "not_found"
+    refused = call(
+        live_api,
+        "POST",
+        "/v1/admin/keys",
+        admin_key,
+        json={"tenant": live_api.tenant(), "name": "x", "scopes": ["everything"]},
+    )
+    assert refused.json()["code"] == "conflict"
+    assert "everything" in refused.json()["detail"]
