@@ -57,8 +57,6 @@ class Admission:
 def admit(parts: Service, chars: int) -> Admission:
     """Charge the request to `g.principal`. Raise ProblemError 401, 403, 422, 429 or 503."""
     principal: Principal = g.principal
-    if chars > principal.plan.max_num_chars:
-        raise exceeds_plan(f"This plan allows at most {principal.plan.max_num_chars} characters.")
     decision = _acquire(parts, principal, chars)
     current = _give_back_unless_good(parts, principal, decision)
     if current != principal:
@@ -66,7 +64,7 @@ def admit(parts: Service, chars: int) -> Admission:
         decision = _acquire(parts, principal, chars)
     _tell(principal, decision)
     if decision.lease is None:
-        raise refusal(parts, decision)
+        raise refusal(parts, principal, decision)
     return Admission(parts, principal, decision.lease, decision)
 
 
@@ -84,26 +82,27 @@ def account(parts: Service) -> Decision:
         decision = parts.limiter.peek(principal, address=address())
     _tell(principal, decision)
     if decision.code == "invalid_key":
-        raise refusal(parts, decision)
+        raise refusal(parts, principal, decision)
     return decision
 
 
-def refusal(parts: Service, decision: Decision) -> ProblemError:
+def refusal(parts: Service, principal: Principal, decision: Decision) -> ProblemError:
     """Return the problem that says why the limiter refused."""
     if decision.code == "invalid_key":
         return refuse_key(parts, "revoked")
     if decision.code == "exceeds_plan":
-        return exceeds_plan(None)
+        limit = decision.binding or "max_num_chars"
+        return ProblemError(
+            "exceeds_plan",
+            f'The plan\'s "{limit}" is {getattr(principal.plan, limit)}.',
+            headers={"x-should-retry": "false"},
+        )
     detail = None
     if decision.binding is not None:
         detail = f'The limit "{decision.binding}" does not admit this request now.'
     return ProblemError(
         decision.code or "limiter_unavailable", detail, retry_after_ms=decision.retry_after_ms
     )
-
-
-def exceeds_plan(detail: str | None) -> ProblemError:
-    return ProblemError("exceeds_plan", detail, headers={"x-should-retry": "false"})
 
 
 def _acquire(parts: Service, principal: Principal, chars: int) -> Decision:

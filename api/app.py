@@ -21,7 +21,7 @@ from api.config import Settings
 from api.errors import CONTENT_TYPE, ProblemError
 from api.gpt.request import GenerationMode
 from api.guards import Keyring, Limiter, Service
-from api.lifecycle import Engine, Lifecycle
+from api.lifecycle import Engine, Lifecycle, ModelUnusableError
 from api.limits.limiter import LimiterEvent, RedisLimiter
 from api.routes import admin as admin_routes
 from api.routes import completions, docs, generate, health, key, usage
@@ -175,13 +175,16 @@ def build(settings: Settings, redis_url: str) -> Flask:
         from api.gpt import checkpoint
         from api.gpt.engine import Engine as GptEngine
 
-        engine = GptEngine(
-            checkpoint.load(Path(settings.model_uri)),
-            slots=settings.generation_slots,
-            queue_limit=settings.queue_limit,
-            threads=settings.generation_threads,
-            mode=GenerationMode(settings.generation_mode),
-        )
+        try:
+            engine = GptEngine(
+                checkpoint.load(Path(settings.model_uri)),
+                slots=settings.generation_slots,
+                queue_limit=settings.queue_limit,
+                threads=settings.generation_threads,
+                mode=GenerationMode(settings.generation_mode),
+            )
+        except (checkpoint.CheckpointError, ValueError) as exc:
+            raise ModelUnusableError(str(exc)) from exc
         engine.start()
         return engine
 

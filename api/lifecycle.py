@@ -73,6 +73,10 @@ class Loadable(Protocol):
     def load(self) -> None: ...
 
 
+class ModelUnusableError(Exception):
+    """The model cannot be served; `str()` is one line that says why."""
+
+
 class Lifecycle:
     """The state of one process. `start` and `drain` may be called from any thread, once each."""
 
@@ -136,10 +140,14 @@ class Lifecycle:
     def _load_model(self) -> None:
         try:
             engine = self._load_engine()
+        except ModelUnusableError as exc:
+            self._failure = str(exc)
+            log.error("model.failed", reason=self._failure)  # noqa: TRY400 - the line says it all
+            return
         except Exception as exc:
             # Whatever it was, a process without a model stays up to say so on /ready.
-            self._failure = str(exc) or type(exc).__name__
-            log.exception("model.failed", reason=self._failure)
+            self._failure = type(exc).__name__
+            log.exception("model.failed", reason=str(exc))
             return
         # What was imported and loaded stays for good: keep the collector from walking through it.
         gc.collect()

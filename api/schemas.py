@@ -21,6 +21,7 @@ MAX_PROMPT_CHARS = 4000
 MAX_SEED = 2**63 - 1
 MAX_STOPS = 4
 MAX_STOP_CHARS = 200
+MAX_NUM_CHARS = 10**12  # a number that Redis's arithmetic holds; the plan's maximum is far below
 DEFAULT_NUM_CHARS = 200
 DEFAULT_TEMPERATURE = 0.8
 
@@ -66,6 +67,7 @@ class GenerateRequest(Body):
     num_chars: JsonInt = Field(
         default=DEFAULT_NUM_CHARS,
         ge=1,
+        le=MAX_NUM_CHARS,
         description="Characters (code points) to write, at most the plan's maximum.",
     )
     top_k: Annotated[JsonInt, Field(ge=1)] | None = Field(
@@ -139,7 +141,9 @@ class CompletionsRequest(Body):
 
     model: str | None = Field(default=None, max_length=200, description="There is one model.")
     prompt: str = Field(default="", max_length=MAX_PROMPT_CHARS)
-    max_tokens: JsonInt = Field(default=DEFAULT_NUM_CHARS, ge=1, description="Characters to write.")
+    max_tokens: JsonInt = Field(
+        default=DEFAULT_NUM_CHARS, ge=1, le=MAX_NUM_CHARS, description="Characters to write."
+    )
     temperature: float = Field(default=DEFAULT_TEMPERATURE, ge=0, le=2)
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     seed: Annotated[JsonInt, Field(ge=0, le=MAX_SEED)] | None = None

@@ -19,6 +19,7 @@ from api.limits.limiter import storage_options
 FAILED_KEYS = "30/minute"
 ACCOUNT_READS = "300/minute"
 MAX_BLOCKED = 10_000
+TIMEOUT_SECONDS = 0.5  # of Redis; a refusal can wait longer than a good request may
 
 
 class Throttle:
@@ -36,7 +37,7 @@ class Throttle:
             storage_uri=redis_url.replace("unix://", "redis+unix://", 1)
             if redis_url.startswith("unix://")
             else redis_url,
-            storage_options=storage_options(),
+            storage_options=storage_options(TIMEOUT_SECONDS),
             in_memory_fallback_enabled=True,
             key_prefix="qg",
         )

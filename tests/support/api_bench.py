@@ -136,7 +136,9 @@ def no_admin(_actor: Actor) -> Admin:
 
 @pytest.fixture
 def make_bench(redis_url: str) -> Callable[..., Bench]:
-    def make(**environ: str) -> Bench:
+    """Return a function that makes an app; keyword arguments are settings."""
+
+    def make(redis_url: str = redis_url, **environ: str) -> Bench:
         settings = Settings.from_env({"LOG_FORMAT": "json", **environ})
         keyring, limiter, engine = FakeKeyring(), FakeLimiter(), ScriptedEngine()
         app = create_app(

@@ -13,7 +13,6 @@ from auth.admin import Admin
 from auth.audit import Actor
 from auth.config import AuthSettings
 from auth.embedded_redis import ensure
-from auth.plans import PLANS_FILE
 from auth.stores import open_stores
 from tests.support.api_server import ApiServer
 
@@ -23,10 +22,10 @@ ALL_SCOPES = ("generate", "usage:read", "key:rotate")
 class LiveApi:
     """The server and the admin's hand on its keys. Each test makes tenants and keys of its own."""
 
-    def __init__(self, home: Path, model: Path, **environ: str) -> None:
+    def __init__(self, home: Path, model: Path) -> None:
         self.home = home
         self.redis = ensure(home)
-        self.settings = AuthSettings.from_env({"QUILLGATE_HOME": str(home), **environ})
+        self.settings = AuthSettings.from_env({"QUILLGATE_HOME": str(home)})
         self.admin = self.admin_of(self.settings)
         self.admin.set_up()
         # The tests choose the address that bad keys are counted by: see `address`.
@@ -34,17 +33,12 @@ class LiveApi:
             "QUILLGATE_HOME": str(home),
             "MODEL_URI": str(model),
             "TRUSTED_PROXY_HOPS": "1",
-            **environ,
         }
         self.server = ApiServer(self.environ)
         self._names = itertools.count(1)
 
     def admin_of(self, settings: AuthSettings) -> Admin:
         return open_stores(settings, self.redis.url).admin(Actor("tests", "local"))
-
-    @staticmethod
-    def builtin_plans() -> str:
-        return PLANS_FILE.read_text()
 
     def tenant(self, plan: str = "standard") -> str:
         name = f"tenant-{next(self._names)}"

@@ -128,7 +128,8 @@ def test_characters_without_a_token_are_named_and_cost_nothing(bench):
 def test_a_refusal_of_the_limiter_is_its_problem(bench, code, status):
     """Each code of the limiter has its status; waiting times are told twice."""
     wait = 1500 if status in {429, 503} else None
-    bench.limiter.refusal = Decision(lease=None, code=code, binding="x", retry_after_ms=wait)
+    binding = "chars_per_minute"
+    bench.limiter.refusal = Decision(lease=None, code=code, binding=binding, retry_after_ms=wait)
     answer = bench.generate(num_chars=10)
     assert answer.status_code == status
     assert answer.content_type == "application/problem+json"
@@ -141,13 +142,14 @@ def test_a_refusal_of_the_limiter_is_its_problem(bench, code, status):
     assert bench.engine.submitted == []
 
 
-def test_more_than_the_plan_allows_never_reaches_the_limiter(bench):
+def test_more_than_the_plan_allows_says_what_it_allows(bench):
     """A length that the plan can never admit is 422, not 429, and told not to be retried."""
+    bench.limiter.refusal = Decision(lease=None, code="exceeds_plan", binding="max_num_chars")
     answer = bench.generate(num_chars=10**9)
     assert answer.status_code == 422
     assert answer.get_json()["code"] == "exceeds_plan"
+    assert answer.get_json()["detail"] == 'The plan\'s "max_num_chars" is 10000.'
     assert answer.headers["x-should-retry"] == "false"
-    assert bench.limiter.acquired == []
 
 
 def test_a_reader_who_stops_ends_the_generation(bench):

@@ -1,0 +1,58 @@
+"""Counting bad keys: by address, on the shared Redis, and without it."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def fail(bench, address="127.0.0.1"):
+    return bench.client.post(
+        "/generate", json={}, environ_overrides={"REMOTE_ADDR": address}
+    ).status_code
+
+
+def test_addresses_are_counted_apart(bench):
+    """One caller's failures are not another's; all of an IPv6 /64 are one caller."""
+    for _ in range(30):
+        assert fail(bench, "192.0.2.1") == 401
+    assert fail(bench, "192.0.2.1") == 429
+    assert fail(bench, "192.0.2.2") == 401
+    for i in range(30):
+        assert fail(bench, f"2001:db8::{i:x}") == 401
+    assert fail(bench, "2001:db8::ffff") == 429
+    assert fail(bench, "2001:db8:0:1::1") == 401
+
+
+def test_two_instances_count_together(make_bench):
+    """Going to another instance gives no new attempts."""
+    one, two = make_bench(), make_bench()
+    for i in range(30):
+        assert fail((one, two)[i % 2]) == 401
+    assert fail(one) == 429
+    assert fail(two) == 429
+
+
+def test_a_blocked_address_costs_no_look_up(bench):
+    """Once blocked, a bad key is refused without asking the keyring's store or Redis."""
+    for _ in range(31):
+        fail(bench)
+    bench.keyring.looked_up.clear()
+    assert fail(bench) == 429
+    assert bench.keyring.looked_up == [False]
+
+
+def test_without_redis_the_instance_counts_alone(make_bench, own_redis):
+    """Redis away opens no gate and fails no request."""
+    bench = make_bench(redis_url=own_redis.url)
+    own_redis.stop()
+    for _ in range(30):
+        assert fail(bench) == 401
+    assert fail(bench) == 429
+
+
+@pytest.mark.parametrize("address", ["", "not an address"])
+def test_an_odd_address_is_still_counted(bench, address):
+    """Nobody escapes the count by having no address."""
+    for _ in range(30):
+        fail(bench, address)
+    assert fail(bench, address) == 429
