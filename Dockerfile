@@ -7,7 +7,29 @@
 
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
-# What both have: a numeric user without a shell, a place for state, bytecode made at build only.
+# Packages are installed here and copied; the installer stays behind.
+FROM ${BASE_IMAGE} AS packages
+ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    PIP_NO_CACHE_DIR=1 \
+    PIP_DISABLE_PIP_VERSION_CHECK=1 \
+    PIP_ROOT_USER_ACTION=ignore
+RUN python3 -m venv /opt/venv
+
+FROM packages AS web-packages
+COPY requirements/web.txt requirements/web.txt
+RUN pip install --require-hashes --only-binary :all: -r requirements/web.txt \
+    && pip uninstall --yes --quiet pip
+
+FROM packages AS api-packages
+ARG TORCH=torch==2.13.0
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN pip install --no-deps --only-binary :all: \
+    ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "${TORCH}"
+COPY requirements/api.txt requirements/api.txt
+RUN pip install --require-hashes --only-binary :all: -r requirements/api.txt \
+    && pip uninstall --yes --quiet pip
+
+# What both images have: a numeric user, a place for state, bytecode made at the build only.
 FROM ${BASE_IMAGE} AS base
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
@@ -19,30 +41,11 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
 RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/quillgate
 WORKDIR /app
 
-# Packages are installed by the base's pip into a folder that has none, and then copied.
-FROM base AS packages
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-RUN python3 -m venv --without-pip /opt/venv
-
-FROM packages AS web-packages
-COPY requirements/web.txt requirements/web.txt
-RUN python3 -m pip --python /opt/venv/bin/python install \
-    --require-hashes --only-binary :all: -r requirements/web.txt
-
-FROM packages AS api-packages
-ARG TORCH=torch==2.13.0
-ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
-RUN python3 -m pip --python /opt/venv/bin/python install \
-    --no-deps --only-binary :all: ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "${TORCH}"
-COPY requirements/api.txt requirements/api.txt
-RUN python3 -m pip --python /opt/venv/bin/python install \
-    --require-hashes --only-binary :all: -r requirements/api.txt
-
 FROM base AS web
 COPY --from=web-packages /opt/venv /opt/venv
 COPY auth auth
 COPY web web
-RUN python3 -m compileall -q auth web
+RUN python -m compileall -q auth web && python -c 'import auth.__main__, web.asgi'
 ENV PORT=8501
 EXPOSE 8501
 USER 10001:10001
@@ -55,7 +58,7 @@ COPY --from=api-packages /opt/venv /opt/venv
 COPY auth auth
 COPY api api
 COPY models/demo models/demo
-RUN python3 -m compileall -q auth api
+RUN python -m compileall -q auth api && python -c 'import auth.__main__, api.app, api.gpt.engine'
 ENV PORT=8080
 EXPOSE 8080
 USER 10001:10001
