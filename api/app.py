@@ -80,7 +80,9 @@ def create_app(
         keyring=keyring,
         limiter=limiter,
         lifecycle=Lifecycle(load_engine=load_engine, keyring=keyring),
-        throttle=Throttle(app, redis_url, clock=clock),
+        throttle=Throttle(
+            app, redis_url, redis_timeout_seconds=settings.redis_timeout_seconds, clock=clock
+        ),
         metrics=metrics or Metrics(),
         admin=admin,
         clock=clock,
@@ -167,7 +169,8 @@ def build(settings: Settings, redis_url: str) -> Flask:
     """Return the app with its real parts."""
     from auth.stores import open_stores
 
-    stores = open_stores(settings.auth, redis_url)
+    timeout = settings.redis_timeout_seconds
+    stores = open_stores(settings.auth, redis_url, redis_timeout_seconds=timeout)
     metrics = Metrics()
 
     def load_engine() -> Engine:
@@ -195,6 +198,7 @@ def build(settings: Settings, redis_url: str) -> Flask:
         limiter=RedisLimiter(
             redis_url,
             outage=settings.redis_outage,
+            timeout_seconds=timeout,
             on_event=lambda event, detail: _limiter_event(metrics, event, detail),
         ),
         metrics=metrics,

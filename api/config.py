@@ -31,6 +31,7 @@ class Settings:
     host: str
     port: int
     redis_outage: str  # "local", "closed" or "open"
+    redis_timeout_seconds: float  # what takes longer counts as an outage
     model_uri: str
     cors_origins: tuple[str, ...]
     trusted_proxy_hops: int
@@ -54,12 +55,14 @@ class Settings:
         env = os.environ if environ is None else environ
         cpus = cpus or os.cpu_count() or 1
         slots = integer(env, "GENERATION_SLOTS", default=min(64, 16 * cpus), least=1, most=1024)
+        timeout_ms = integer(env, "REDIS_TIMEOUT_MS", default=50, least=1, most=10_000)
         metrics = integer(env, "METRICS_PORT", default=0, least=0, most=65535)
         settings = cls(
             auth=AuthSettings.from_env(env),
             host=env.get("HOST") or "127.0.0.1",
             port=integer(env, "PORT", default=8080, least=1, most=65535),
             redis_outage=choice(env, "REDIS_OUTAGE", "local", ("local", "closed", "open")),
+            redis_timeout_seconds=timeout_ms / 1000,
             model_uri=_model_uri(env.get("MODEL_URI") or "models/demo"),
             cors_origins=_origins(env.get("CORS_ORIGINS", "")),
             trusted_proxy_hops=integer(env, "TRUSTED_PROXY_HOPS", default=0, least=0, most=10),

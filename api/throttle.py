@@ -26,7 +26,12 @@ class Throttle:
     """The flask-limiter of one app; a rate that is used up raises ProblemError 429."""
 
     def __init__(
-        self, app: Flask, redis_url: str, *, clock: Callable[[], float] = time.time
+        self,
+        app: Flask,
+        redis_url: str,
+        *,
+        redis_timeout_seconds: float,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._clock = clock
         self._blocked: dict[str, float] = {}
@@ -37,7 +42,7 @@ class Throttle:
             storage_uri=redis_url.replace("unix://", "redis+unix://", 1)
             if redis_url.startswith("unix://")
             else redis_url,
-            storage_options=storage_options(TIMEOUT_SECONDS),
+            storage_options=storage_options(max(redis_timeout_seconds, TIMEOUT_SECONDS)),
             in_memory_fallback_enabled=True,
             key_prefix="qg",
         )

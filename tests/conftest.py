@@ -1,5 +1,10 @@
 """Fixtures live in `tests/support`, one file for each real part that tests run against."""
 
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
 pytest_plugins = (
     "tests.support.api_bench",
     "tests.support.api_server",
@@ -13,3 +18,10 @@ pytest_plugins = (
     "tests.support.web_parts",
     "tests.support.web_server",
 )
+
+
+@pytest.fixture(autouse=True)
+def _logs_go_to_this_test() -> Iterator[None]:
+    """Undo what a command that was called in this process set up: it logs to a captured stream."""
+    yield
+    structlog.reset_defaults()

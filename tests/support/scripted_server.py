@@ -36,7 +36,7 @@ def main() -> None:
         make_app=lambda: create_app(
             settings,
             keyring=FakeKeyring(),
-            limiter=RedisLimiter(redis_url),
+            limiter=RedisLimiter(redis_url, timeout_seconds=settings.redis_timeout_seconds),
             load_engine=load_engine,
             admin=no_admin,
             redis_url=redis_url,
