@@ -15,9 +15,10 @@ import structlog
 from flask import g
 
 from api.errors import ProblemError
-from api.guards import Service, address, reauthenticate, refuse_key
+from api.guards import address, reauthenticate, refuse_key
 from api.limits.headers import response_headers
 from api.limits.policy import REFUSED, Decision, Lease
+from api.parts import Service
 from auth.principal import Principal
 
 # A generation ends by then (finish_reason "deadline"); Cloud Run cuts a request at 300 s.

@@ -17,12 +17,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import guards
+from api.access import check_policies
 from api.config import Settings
 from api.errors import CONTENT_TYPE, ProblemError
 from api.gpt.request import GenerationMode
-from api.guards import Keyring, Limiter, Service
 from api.lifecycle import Engine, Lifecycle, ModelUnusableError
 from api.limits.limiter import LimiterEvent, RedisLimiter
+from api.parts import Keyring, Limiter, Service, service
 from api.routes import admin as admin_routes
 from api.routes import completions, docs, generate, health, key, usage
 from api.telemetry import Metrics
@@ -92,7 +93,7 @@ def create_app(
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
     _register_errors(app)
-    guards.check_policies(app)
+    check_policies(app)
     if settings.cors_origins:
         CORS(
             app,
@@ -115,7 +116,7 @@ def _register_errors(app: Flask) -> None:
 
 
 def _problem(error: ProblemError) -> Response:
-    parts = guards.service()
+    parts = service()
     parts.metrics.problems.labels(code=error.code).inc()
     g.problem = error
     return Response(

@@ -1,32 +1,22 @@
 """What stands before every route, in order: id, routing, drain, body size, key, scope.
 
-Each view declares who may call it with `public` or `requires`; a view that declares nothing
-cannot be registered (`check_policies`). What later code knows of the caller is `g.principal`.
-A bad key costs its sender's address one of its allowed failures (throttle.py); nothing here
-charges the key's plan: that is admission.py, after the body was read and the cost is known.
+What later code knows of the caller is `g.principal`. A bad key costs its sender's address one of
+its allowed failures (throttle.py); nothing here charges the key's plan: that is admission.py,
+after the body was read and the cost is known.
 """
 
 from __future__ import annotations
 
 import re
 import secrets
-import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from datetime import date
-from typing import Any, Protocol, TypeVar
 
 import structlog
 from flask import Flask, Response, current_app, g, request
 
-from api.config import Settings
+from api.access import Access, access_of, current_access
 from api.errors import ProblemError
-from api.lifecycle import Lifecycle
-from api.limits.policy import Decision, Lease
-from api.limits.usage import DayUsage
-from api.schemas import B, Body, parse
-from api.telemetry import Metrics
-from api.throttle import Throttle
+from api.parts import Service, service
+from api.schemas import B, parse
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.errors import (
@@ -43,118 +33,6 @@ RECEIVED = "quillgate.received"  # environ: what the worker wants called when a 
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
 log = structlog.get_logger()
-
-
-class Keyring(Protocol):
-    """What the service needs of `auth.keyring_store.KeyringStore`."""
-
-    @property
-    def ready(self) -> bool: ...
-    @property
-    def why_not_ready(self) -> str | None: ...
-    def load(self) -> None: ...
-    def authenticate(
-        self, text: str | None, address: str, now: float, *, look_up: bool = True
-    ) -> Principal: ...
-    def keys_of(self, tenant: str) -> Mapping[str, str]: ...
-    def observe(self, shard: str, version: int) -> bool: ...
-
-
-class Limiter(Protocol):
-    """What the service needs of `api.limits.limiter.RedisLimiter`."""
-
-    def acquire(
-        self, principal: Principal, *, chars: int, lease_seconds: float, address: str
-    ) -> Decision: ...
-    def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None: ...
-    def peek(self, principal: Principal, *, address: str = "") -> Decision: ...
-    def usage(
-        self, tenant: str, key_ids: Iterable[str], first: date, last: date
-    ) -> list[DayUsage]: ...
-    def ping(self) -> bool: ...
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """The parts of one process, made once by `create_app`."""
-
-    settings: Settings
-    keyring: Keyring
-    limiter: Limiter
-    lifecycle: Lifecycle
-    throttle: Throttle
-    metrics: Metrics
-    admin: Callable[[Actor], Admin]
-    clock: Callable[[], float] = time.time
-    monotonic: Callable[[], float] = time.monotonic
-    started_at: int = 0  # Unix seconds
-
-
-def service() -> Service:
-    found: Service = current_app.extensions["quillgate"]
-    return found
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """Who may call a view, and with what."""
-
-    keyed: bool
-    scope: Scope | None = None
-    bearer: bool = False  # the key may also come as `Authorization: Bearer`
-    body: type[Body] | None = None
-    body_required: bool = True
-    while_draining: bool = False
-
-    @property
-    def generates(self) -> bool:
-        return self.scope is Scope.GENERATE and self.body is not None
-
-
-V = TypeVar("V", bound=Callable[..., Any])
-
-
-def public(view: V) -> V:
-    """Anyone may call it, also while the process drains."""
-    view.access = Access(keyed=False, while_draining=True)  # type: ignore[attr-defined] # functions carry their policy
-    return view
-
-
-def requires(
-    scope: Scope | None,
-    *,
-    bearer: bool = False,
-    body: type[Body] | None = None,
-    body_required: bool = True,
-) -> Callable[[V], V]:
-    """Only a good key may call it, with the scope if one is named."""
-    access = Access(keyed=True, scope=scope, bearer=bearer, body=body, body_required=body_required)
-
-    def declare(view: V) -> V:
-        view.access = access  # type: ignore[attr-defined] # as above
-        return view
-
-    return declare
-
-
-def current_access() -> Access:
-    access = access_of(current_app, request.endpoint or "")
-    if access is None:
-        raise ProblemError("not_found", reason="the route declares no access policy")
-    return access
-
-
-def access_of(app: Flask, endpoint: str) -> Access | None:
-    access: Access | None = getattr(app.view_functions[endpoint], "access", None)
-    return access
-
-
-def check_policies(app: Flask) -> None:
-    """Raise RuntimeError if a route does not say who may call it."""
-    for rule in app.url_map.iter_rules():
-        if access_of(app, rule.endpoint) is None:
-            raise RuntimeError(f"{rule.rule} ({rule.endpoint}) declares no access policy")
 
 
 def register(app: Flask) -> None:

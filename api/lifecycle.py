@@ -46,6 +46,8 @@ class GenerationResult(Protocol):
 class Generation(Protocol):
     """A generation under way, seen by the thread that reads it."""
 
+    @property
+    def ended(self) -> bool: ...
     def read(self, timeout_seconds: float) -> str | None: ...
     def result(self, timeout_seconds: float | None = None) -> GenerationResult: ...
     def abort(self) -> None: ...
@@ -156,11 +158,15 @@ class Lifecycle:
         log.info("model.loaded", model=engine.model_name, mode=engine.mode)
 
     def _load_keyring(self) -> None:
+        said = ""
         while not self.draining:
             try:
                 self._keyring.load()
             except Exception as exc:  # noqa: BLE001 - any failure means: not yet, try again
-                log.warning("keyring.load_failed", reason=str(exc) or type(exc).__name__)
+                reason = str(exc) or type(exc).__name__
+                if reason != said:
+                    log.warning("keyring.load_failed", reason=reason)
+                said = reason
                 self._sleep(KEYRING_RETRY_SECONDS)
             else:
                 log.info("keyring.loaded")

@@ -10,11 +10,10 @@ import re
 from typing import Any
 
 from flask import Flask
-from pydantic import BaseModel
 
 from api import VERSION
+from api.access import Access, access_of
 from api.errors import CATALOGUE, CONTENT_TYPE
-from api.guards import Access, access_of
 from auth.principal import Scope
 
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
@@ -88,12 +87,10 @@ def _schemas(app: Flask) -> dict[str, Any]:
     for endpoint in app.view_functions:
         access = access_of(app, endpoint)
         if access is not None and access.body is not None:
-            found[access.body.__name__] = _json_schema(access.body)
+            described = access.body.model_json_schema(ref_template=_REF)
+            found.update(described.pop("$defs", {}))
+            found[access.body.__name__] = described
     return found
-
-
-def _json_schema(schema: type[BaseModel]) -> dict[str, Any]:
-    return schema.model_json_schema(ref_template=_REF)
 
 
 def _operation(app: Flask, endpoint: str, access: Access) -> dict[str, Any]:

@@ -27,8 +27,8 @@ from api.gpt.request import (
     GenerationRequest,
     NotEncodableError,
 )
-from api.guards import Service
 from api.lifecycle import Generation, GenerationResult
+from api.parts import Service
 
 EVENT_SECONDS = 0.05  # at most about 20 events a second
 HEARTBEAT_SECONDS = 4.5  # a comment within 5 s: a write is how a lost caller shows
@@ -92,7 +92,7 @@ class Run:
         while (text := self._generation.read(HEARTBEAT_SECONDS)) is not None:
             yield text
             self.delivered_chars += len(text)
-            if text:
+            if text and not self._generation.ended:
                 time.sleep(EVENT_SECONDS)
 
     def finish(self) -> None:

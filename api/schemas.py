@@ -34,6 +34,10 @@ def _integral(value: object) -> object:
 
 
 JsonInt = Annotated[int, BeforeValidator(_integral)]
+# Bounds first: behind the validator pydantic leaves them out of an optional field's JSON schema.
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED), BeforeValidator(_integral)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_integral)]
+One = Annotated[int, Field(ge=1, le=1), BeforeValidator(_integral)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=MAX_STOP_CHARS)]
 Stops = Stop | Annotated[list[Stop], Field(max_length=MAX_STOPS)] | None
 
@@ -58,7 +62,7 @@ class GenerateRequest(Body):
         max_length=MAX_PROMPT_CHARS,
         description="What to continue; empty stands for the model's start text.",
     )
-    seed: Annotated[JsonInt, Field(ge=0, le=MAX_SEED)] | None = Field(
+    seed: Seed | None = Field(
         default=None, description="The same seed gives the same text; chosen at random if absent."
     )
     temperature: float = Field(
@@ -70,7 +74,7 @@ class GenerateRequest(Body):
         le=MAX_NUM_CHARS,
         description="Characters (code points) to write, at most the plan's maximum.",
     )
-    top_k: Annotated[JsonInt, Field(ge=1)] | None = Field(
+    top_k: Positive | None = Field(
         default=None, description="Draw among the k likeliest tokens only."
     )
     top_p: Annotated[float, Field(gt=0, le=1)] | None = Field(
@@ -146,12 +150,12 @@ class CompletionsRequest(Body):
     )
     temperature: float = Field(default=DEFAULT_TEMPERATURE, ge=0, le=2)
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    seed: Annotated[JsonInt, Field(ge=0, le=MAX_SEED)] | None = None
+    seed: Seed | None = None
     stop: Stops = None
     stream: bool = False
     stream_options: StreamOptions | None = None
-    n: Annotated[JsonInt, Field(ge=1, le=1)] | None = None
-    best_of: Annotated[JsonInt, Field(ge=1, le=1)] | None = None
+    n: One | None = None
+    best_of: One | None = None
     echo: bool = False
     logprobs: None = None
     suffix: None = None

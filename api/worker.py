@@ -26,7 +26,8 @@ from gunicorn.http import errors as http_errors
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.errors import CONTENT_TYPE, ProblemError
-from api.guards import RECEIVED, Service
+from api.guards import RECEIVED
+from api.parts import Service
 
 DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM; gunicorn lingers 2 s after this
 INTERRUPT_SECONDS = 0.5

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify, request
 
+from api.access import requires
 from api.admission import account
 from api.errors import FieldError, ProblemError
-from api.guards import acting_admin, json_body, requires, service
+from api.guards import acting_admin, json_body
+from api.parts import service
 from api.schemas import (
     KeyChange,
     KeyRequest,

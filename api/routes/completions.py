@@ -12,11 +12,13 @@ from typing import Any
 
 from flask import Blueprint, Response, g, jsonify
 
+from api.access import requires
 from api.admission import account
 from api.errors import FieldError, ProblemError
 from api.gpt.request import FinishReason
-from api.guards import json_body, requires, service
+from api.guards import json_body
 from api.lifecycle import GenerationResult
+from api.parts import service
 from api.routes import streaming
 from api.run import Run, Wanted, start, whole_result
 from api.schemas import CompletionsRequest, seed_or_random, stops

@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
 
+from api.access import public
 from api.errors import CATALOGUE
-from api.guards import public
 from api.openapi import document
 
 blueprint = Blueprint("docs", __name__)

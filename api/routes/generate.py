@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from api.access import requires
 from api.errors import ProblemError
-from api.guards import json_body, requires, service
+from api.guards import json_body
+from api.parts import service
 from api.routes import streaming
 from api.run import Run, Wanted, start, whole_result
 from api.schemas import GenerateRequest, seed_or_random, stops

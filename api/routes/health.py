@@ -5,7 +5,8 @@ from __future__ import annotations
 from flask import Blueprint, Response, jsonify
 
 from api import VERSION
-from api.guards import public, service
+from api.access import public
+from api.parts import service
 
 blueprint = Blueprint("health", __name__)
 

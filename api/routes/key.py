@@ -7,8 +7,10 @@ from typing import Any
 
 from flask import Blueprint, Response, g, jsonify
 
+from api.access import requires
 from api.admission import account
-from api.guards import acting_admin, json_body, requires, service
+from api.guards import acting_admin, json_body
+from api.parts import service
 from api.schemas import RotateRequest
 from auth.principal import Principal, Rotation, Scope
 

@@ -7,11 +7,12 @@ from datetime import UTC, date, datetime, timedelta
 
 from flask import Blueprint, Response, g, jsonify, request
 
+from api.access import requires
 from api.admission import account
 from api.errors import FieldError, ProblemError
-from api.guards import requires, service
 from api.limits.limiter import LimiterUnavailableError
 from api.limits.usage import KEPT_DAYS, by_day, by_key, total
+from api.parts import service
 from auth.principal import Principal, Scope
 
 blueprint = Blueprint("usage", __name__, url_prefix="/v1/usage")

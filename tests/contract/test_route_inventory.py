@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from api.guards import access_of, check_policies, public, requires
+from api.access import access_of, check_policies, public, requires
 from auth.principal import Scope
 
 ANYONE, ANY_KEY = "anyone", "any key"

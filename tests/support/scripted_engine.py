@@ -38,6 +38,10 @@ class ScriptedGeneration:
         self.aborts = 0
         threading.Thread(target=self._write, daemon=True).start()
 
+    @property
+    def ended(self) -> bool:
+        return self._ended.is_set()
+
     def read(self, timeout_seconds: float) -> str | None:
         try:
             text = self._pieces.get(timeout=timeout_seconds)

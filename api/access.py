@@ -1,0 +1,77 @@
+"""Who may call a view, and with what body: said where the view is, by `public` or `requires`.
+
+A view that says nothing cannot be registered: `check_policies` stops the start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Flask, current_app, request
+
+from api.errors import ProblemError
+from api.schemas import Body
+from auth.principal import Scope
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Who may call a view, and with what."""
+
+    keyed: bool
+    scope: Scope | None = None
+    bearer: bool = False  # the key may also come as `Authorization: Bearer`
+    body: type[Body] | None = None
+    body_required: bool = True
+    while_draining: bool = False
+
+    @property
+    def generates(self) -> bool:
+        return self.scope is Scope.GENERATE and self.body is not None
+
+
+V = TypeVar("V", bound=Callable[..., Any])
+
+
+def public(view: V) -> V:
+    """Anyone may call it, also while the process drains."""
+    view.access = Access(keyed=False, while_draining=True)  # type: ignore[attr-defined] # functions carry their policy
+    return view
+
+
+def requires(
+    scope: Scope | None,
+    *,
+    bearer: bool = False,
+    body: type[Body] | None = None,
+    body_required: bool = True,
+) -> Callable[[V], V]:
+    """Only a good key may call it, with the scope if one is named."""
+    access = Access(keyed=True, scope=scope, bearer=bearer, body=body, body_required=body_required)
+
+    def declare(view: V) -> V:
+        view.access = access  # type: ignore[attr-defined] # as above
+        return view
+
+    return declare
+
+
+def current_access() -> Access:
+    access = access_of(current_app, request.endpoint or "")
+    if access is None:
+        raise ProblemError("not_found", reason="the route declares no access policy")
+    return access
+
+
+def access_of(app: Flask, endpoint: str) -> Access | None:
+    access: Access | None = getattr(app.view_functions[endpoint], "access", None)
+    return access
+
+
+def check_policies(app: Flask) -> None:
+    """Raise RuntimeError if a route does not say who may call it."""
+    for rule in app.url_map.iter_rules():
+        if access_of(app, rule.endpoint) is None:
+            raise RuntimeError(f"{rule.rule} ({rule.endpoint}) declares no access policy")

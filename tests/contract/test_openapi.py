@@ -1,0 +1,83 @@
+"""The OpenAPI document and the page made from it: complete, closed, and with nothing remote."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from api.errors import CATALOGUE
+
+
+@pytest.fixture
+def document(bench):
+    return bench.client.get("/openapi.json").get_json()
+
+
+def test_every_reference_resolves(document):
+    """A reader of the document finds every schema that it names."""
+
+    def references(node):
+        if isinstance(node, dict):
+            if "$ref" in node:
+                yield node["$ref"]
+            for value in node.values():
+                yield from references(value)
+        elif isinstance(node, list):
+            for value in node:
+                yield from references(value)
+
+    found = set(references(document))
+    assert found
+    for reference in found:
+        node = document
+        for part in reference.removeprefix("#/").split("/"):
+            node = node[part]
+        assert node
+
+
+def test_the_body_of_generate_is_the_contract(document):
+    """The fields of contract section 5 with their bounds, and no other."""
+    schema = document["components"]["schemas"]["GenerateRequest"]
+    fields = schema["properties"]
+    assert set(fields) == {
+        *("prompt", "seed", "temperature", "num_chars", "top_k", "top_p", "stop", "stream")
+    }
+    assert schema["additionalProperties"] is False
+    assert fields["prompt"]["maxLength"] == 4000
+    assert (fields["temperature"]["minimum"], fields["temperature"]["maximum"]) == (0, 2)
+    assert fields["temperature"]["default"] == 0.8
+    assert (fields["num_chars"]["minimum"], fields["num_chars"]["default"]) == (1, 200)
+    assert fields["seed"]["anyOf"][0]["maximum"] == 2**63 - 1
+
+
+def test_every_keyed_operation_names_its_refusals(document):
+    """401, 403, 429, 503 and the shape of their body."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            assert operation["summary"]
+            if "security" in operation:
+                assert {"200", "401", "403", "429", "503"} <= set(operation["responses"])
+            for status, answer in operation["responses"].items():
+                if status != "200":
+                    assert set(answer["content"]) == {"application/problem+json"}
+
+
+def test_the_page_shows_it_all_and_loads_nothing(bench, document):
+    """Each path and each code is on /docs, which may run no script and fetch nothing."""
+    page = bench.client.get("/docs")
+    policy = page.headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    for path in document["paths"]:
+        assert path.replace("<", "&lt;") in page.text
+    for code in CATALOGUE:
+        assert f"id={code}" in page.text
+    assert "<script" not in page.text
+    assert "src=" not in page.text
+
+
+def test_the_document_is_plain_json(document):
+    """It survives a round trip: nothing of Python leaked into it."""
+    assert json.loads(json.dumps(document)) == document
+    assert document["openapi"] == "3.1.0"
