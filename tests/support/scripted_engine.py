@@ -36,6 +36,8 @@ class ScriptedGeneration:
         self._text = ""
         self._result: ScriptedResult | None = None
         self.aborts = 0
+
+    def start(self) -> None:
         threading.Thread(target=self._write, daemon=True).start()
 
     @property
@@ -108,6 +110,7 @@ class ScriptedEngine:
         generation = ScriptedGeneration(self, request)
         self.submitted.append(generation)
         self.running.add(generation)
+        generation.start()
         return generation
 
     def drain(self, timeout_seconds: float) -> bool:
