@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from web.accounts import Accounts
-from web.api_client import ApiClient, ApiError
+from web.api_client import ApiError
+from web.user_api import UserApi
 
 FRESH_SECONDS = 15.0
 FAILURE_SECONDS = 5.0
@@ -36,10 +36,8 @@ class AccountView:
 class AccountViews:
     """The views of all users of this process."""
 
-    def __init__(
-        self, api: ApiClient, accounts: Accounts, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._api, self._accounts, self._clock = api, accounts, clock
+    def __init__(self, user_api: UserApi, clock: Callable[[], float] = time.monotonic) -> None:
+        self._user_api, self._clock = user_api, clock
         self._lock = threading.Lock()
         self._held: dict[str, tuple[float, AccountView]] = {}
 
@@ -51,7 +49,7 @@ class AccountViews:
         if until > now:
             return view
         try:
-            view = AccountView(self.ask(username, "/v1/key"))
+            view = AccountView(self._user_api.get(username, "/v1/key"))
         except ApiError as exc:
             view = AccountView({}, exc)
         lifetime = FRESH_SECONDS if view.error is None else FAILURE_SECONDS
@@ -63,13 +61,3 @@ class AccountViews:
         """Ask anew next time: something was just used."""
         with self._lock:
             self._held.pop(username, None)
-
-    def ask(self, username: str, path: str, query: Mapping[str, str] | None = None) -> Any:
-        """Return the JSON of a GET with the user's key; read the key once more if refused."""
-        key = self._accounts.key_of(username)
-        try:
-            return self._api.get(path, key, query)
-        except ApiError as refusal:
-            if refusal.status != 401:
-                raise
-        return self._api.get(path, self._accounts.key_was_refused(username, key), query)

@@ -62,16 +62,32 @@ class ApiClient:
         self._timeouts = timeouts or Timeouts()
         self._tls = ssl.create_default_context() if self._url.scheme == "https" else None
 
-    def get(self, path: str, key: str | None = None, query: Mapping[str, str] | None = None) -> Any:
-        """Return the JSON that GET `path` answers with."""
+    def get(self, path: str) -> Any:
+        """Return the JSON of a GET that needs no key."""
+        return self.call("GET", path)
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        key: str | None = None,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Return the JSON that a call answers with at once."""
         target = path + ("?" + urlencode(query) if query else "")
+        headers, payload = _headers(key), None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            payload = json.dumps(dict(body)).encode()
         call = ApiCall(self._connection(self._timeouts.short_answer))
         with call.told_as_api_errors():
-            response = call.send("GET", target, _headers(key), None, self._timeouts.connect)
-            body = response.read(MAX_BODY_BYTES + 1)
+            response = call.send(method, target, headers, payload, self._timeouts.connect)
+            answer = response.read(MAX_BODY_BYTES + 1)
         if response.status != 200:
-            raise _refusal(response, body)
-        return _parsed(body)
+            raise _refusal(response, answer)
+        return _parsed(answer)
 
     def generation(self) -> GenerationCall:
         """Return a streamed generation that is not sent yet, so that it can be closed early."""

@@ -15,6 +15,7 @@ from web.sessions import Session, cookie_name, is_https
 
 _TOKEN = "_session_token"  # noqa: S105  # the name under which this tab holds its session token
 _PENDING = "_pending_call"
+ADMIN_ROLE = "admin"
 
 
 def current(services: Services) -> tuple[Session, Account] | None:
@@ -36,6 +37,15 @@ def require(services: Services) -> tuple[Session, Account]:
     if recognised is None:
         st.rerun()
     return recognised
+
+
+def require_admin(services: Services) -> tuple[Session, Account]:
+    """Return the valid session of an admin; anybody else sees that there is nothing."""
+    session, account = require(services)
+    if ADMIN_ROLE not in account.roles:
+        st.error("This page is for administrators.", icon=":material/lock:")
+        st.stop()
+    return session, account
 
 
 def log_in(services: Services, username: str, password: str) -> None:

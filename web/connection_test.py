@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from web.account_view import AccountViews
 from web.api_client import ApiClient, ApiError
 from web.sentences import sentence
+from web.user_api import UserApi
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Check:
 
 def check_connection(
     api: ApiClient,
-    views: AccountViews,
+    user_api: UserApi,
     username: str,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Check]:
@@ -35,7 +35,7 @@ def check_connection(
     milliseconds = (clock() - started) * 1000
     checks = [Check("Reachable", works=True, seen=f"in {milliseconds:.0f} ms")]
     try:
-        key = views.ask(username, "/v1/key")
+        key = user_api.get(username, "/v1/key")
         name = key.get("name") if isinstance(key, dict) else None
         checks.append(Check("Key accepted", works=True, seen=str(name or "")))
     except ApiError as exc:

@@ -7,13 +7,16 @@ from pathlib import Path
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from web.accounts import Account
+from web.browser_session import ADMIN_ROLE
+
 _PAGES = Path(__file__).with_name("app_pages")
-_PATHS = ("usage", "key")
+_PATHS = ("usage", "key", "admin")
 
 
-def logged_in_pages() -> list[StreamlitPage]:
-    """Return the pages of a person, the first of which is the start."""
-    return [
+def logged_in_pages(account: Account) -> list[StreamlitPage]:
+    """Return the account's pages, the first of which is the start."""
+    pages = [
         st.Page(
             _PAGES / "generate.py",
             title="Custom GPT Model",
@@ -23,6 +26,12 @@ def logged_in_pages() -> list[StreamlitPage]:
         st.Page(_PAGES / "usage.py", title="Usage", icon=":material/bar_chart:", url_path="usage"),
         st.Page(_PAGES / "my_key.py", title="My API key", icon=":material/key:", url_path="key"),
     ]
+    if ADMIN_ROLE in account.roles:
+        admin = _PAGES / "admin.py"
+        pages.append(
+            st.Page(admin, title="Admin", icon=":material/shield_person:", url_path="admin")
+        )
+    return pages
 
 
 def login_pages() -> list[StreamlitPage]:

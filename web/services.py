@@ -19,6 +19,7 @@ from web.login import LoginDesk
 from web.runs import Runs
 from web.sessions import Sessions
 from web.throttle import LoginThrottle
+from web.user_api import UserApi
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Services:
     sessions: Sessions
     desk: LoginDesk
     api: ApiClient
+    user_api: UserApi
     account_views: AccountViews
     runs: Runs
 
@@ -47,13 +49,15 @@ def build(
     accounts = Accounts(users, clock)
     sessions = Sessions(settings.session_key, ended_file=settings.ended_file, clock=wall_clock)
     api = api or ApiClient(settings.api_url)
+    user_api = UserApi(api, accounts)
     return Services(
         settings=settings,
         accounts=accounts,
         sessions=sessions,
         desk=LoginDesk(accounts, sessions, LoginThrottle(clock)),
         api=api,
-        account_views=AccountViews(api, accounts, clock),
+        user_api=user_api,
+        account_views=AccountViews(user_api, clock),
         runs=Runs(api, accounts, tab_is_open=tab_is_open, clock=clock),
     )
 

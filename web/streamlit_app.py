@@ -28,14 +28,14 @@ if recognised is None:
     st.stop()
 
 session, account = recognised
-page = st.navigation(logged_in_pages(), position="sidebar")
+page = st.navigation(logged_in_pages(account), position="sidebar")
 
 with st.sidebar:
     st.caption(f"Logged in as {plain(account.username)}")
     if st.button("Test Connection", icon=":material/network_check:", width="stretch"):
         with st.spinner("Asking the API …"):
             st.session_state["connection_checks"] = check_connection(
-                services.api, services.account_views, account.username
+                services.api, services.user_api, account.username
             )
     if checks := st.session_state.get("connection_checks"):
         good, bad = ":green[:material/check_circle:]", ":red[:material/cancel:]"

@@ -64,6 +64,7 @@ class FakeApi:
         self.behaviour = Behaviour()
         self.accepted_keys: set[str] | None = None  # None: any
         self.account: dict[str, Any] = account()
+        self.answers: dict[str, Any] = {}  # "GET /path" -> a document, or a Refusal
         self.calls: list[Call] = []
         self.disconnects = 0
         self.finished = 0
@@ -130,13 +131,19 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path == "/v1/key":
             self._json(200, api.account)
         else:
-            self._refuse(Refusal(404, "not_found"))
+            self._prepared(api)
+
+    def do_PATCH(self) -> None:
+        self.do_POST()
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        behaviour = self._record(body).behaviour
+        api = self._record(body)
+        behaviour = api.behaviour
         if not self._key_is_good():
             self._refuse(Refusal(401, "invalid_key"))
+        elif self.path != "/generate":
+            self._prepared(api)
         elif behaviour.refusal is not None:
             self._refuse(behaviour.refusal)
         else:
@@ -147,6 +154,14 @@ class _Handler(BaseHTTPRequestHandler):
         head = f"{self.requestline}\n{self.headers}"
         self.server_api.calls.append(Call(self.command, self.path, key, body, head))
         return self.server_api
+
+    def _prepared(self, api: FakeApi) -> None:
+        path = self.path.partition("?")[0]
+        answer = api.answers.get(f"{self.command} {path}", Refusal(404, "not_found"))
+        if isinstance(answer, Refusal):
+            self._refuse(answer)
+        else:
+            self._json(200, answer)
 
     def _key_is_good(self) -> bool:
         accepted = self.server_api.accepted_keys

@@ -3,9 +3,11 @@
 import streamlit as st
 
 from web import browser_session
+from web.api_client import ApiError
 from web.key_facts import limit_bars
 from web.sentences import plain, sentence
 from web.services import installed
+from web.usage_days import usage_days
 
 services = installed()
 session, account = browser_session.require(services)
@@ -17,5 +19,29 @@ if view.error is not None:
     st.stop()
 
 st.subheader("What is left")
+st.caption("Of your own key's limits. Days and months are those of UTC.")
 for bar in limit_bars(view.document):
     st.progress(bar.left, text=f"{plain(bar.name)} · {bar.said}")
+
+st.subheader("Characters a day")
+try:
+    found = usage_days(services.user_api.get(account.username, "/v1/usage", {"group_by": "day"}))
+except ApiError as exc:
+    st.error(sentence(exc), icon=":material/error:")
+    st.stop()
+if found is None or not found.total_requests + found.total_refused:
+    st.info("Nothing was written in the last 30 days.", icon=":material/edit_off:")
+    st.stop()
+
+for column, (label, value) in zip(
+    st.columns(3),
+    (
+        ("Characters", found.total_chars),
+        ("Generations", found.total_requests),
+        ("Refused", found.total_refused),
+    ),
+    strict=True,
+):
+    column.metric(label, f"{value:,}", border=True)
+st.bar_chart({"Day": found.days, "Characters": found.chars}, x="Day", y="Characters", height=260)
+st.caption(f"Everything that was used in {plain(account.tenant)} in the last 30 days.")

@@ -39,7 +39,7 @@ def test_a_generation_is_read_to_its_one_done_event(api, fake_api):
 def test_the_key_travels_in_its_header_and_nowhere_else(api, fake_api):
     """Neither the request line, nor another header, nor the body holds it."""
     list(api.generation().events("qg-canary", BODY))
-    api.get("/v1/key", "qg-canary")
+    api.call("GET", "/v1/key", key="qg-canary")
     for call in fake_api.calls:
         assert call.key == "qg-canary"
         assert call.head.count("qg-canary") == 1

@@ -274,3 +274,117 @@ def test_usage_and_key_pages_survive_an_api_that_is_away(fake_api):
         app = _log_in().switch_page(page).run()
         assert not app.exception
         assert "cannot be reached" in app.error[0].value
+
+
+USED = {
+    "from": "2026-11-20",
+    "to": "2026-11-23",
+    "items": [{"day": "2026-11-21", "chars": 7000, "requests": 3, "refused": 1}],
+    "total": {"chars": 7000, "requests": 3, "refused": 1},
+}
+KEYS = {
+    "keys": [
+        {"key_id": "AAAAAAAAAAAA", "name": "ci", "tenant": "acme", "state": "active"},
+        {"key_id": "BBBBBBBBBBBB", "name": "old", "tenant": "acme", "state": "revoked"},
+    ]
+}
+TENANTS = {"tenants": [{"tenant": "acme", "plan": "standard", "state": "active"}]}
+
+
+def test_usage_shows_what_is_left_and_what_was_used(fake_api):
+    """Limits as bars, days as a chart, sums as numbers."""
+    fake_api.answers["GET /v1/usage"] = USED
+    app = _log_in().switch_page("app_pages/usage.py").run()
+    assert not app.exception
+    assert [(metric.label, metric.value) for metric in app.metric] == [
+        ("Characters", "7,000"),
+        ("Generations", "3"),
+        ("Refused", "1"),
+    ]
+
+
+@pytest.fixture
+def admin_api(fake_api):
+    """Return an API that answers an admin."""
+    fake_api.answers |= {
+        "GET /v1/admin/keys": KEYS,
+        "GET /v1/admin/tenants": TENANTS,
+        "GET /v1/admin/audit": {"records": [{"number": 1, "action": "key.issue"}]},
+    }
+    return fake_api
+
+
+def _admin():
+    app = _log_in("root").switch_page("app_pages/admin.py").run()
+    assert not app.exception
+    return app
+
+
+def test_the_admin_page_is_not_there_for_others(admin_api):
+    """It is not in their pages, and the API is not asked in their name."""
+    app = _log_in()
+    with pytest.raises(ValueError, match="admin"):
+        app.switch_page("app_pages/admin.py")
+    assert not [call for call in admin_api.calls if "/admin/" in call.path]
+
+
+def test_an_admin_whose_role_is_taken_away_loses_the_page_at_once(users, parts, admin_api):
+    """The role is that of now, not of the login."""
+    app = _admin()
+    users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
+    parts.accounts.refresh()
+    asked = len(admin_api.calls)
+    app.run()
+    assert not app.dataframe
+    assert not [call for call in admin_api.calls[asked:] if "/admin/" in call.path]
+
+
+def test_an_issued_key_is_shown_once(admin_api):
+    """It is on the page after the click and gone after the next."""
+    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
+    app = _admin()
+    next(field for field in app.text_input if field.label == "Name of the key").set_value(" ci2 ")
+    _press(app, "Issue")
+    assert [code.value for code in app.code] == ["qg_live_brand_new"]
+    body = next(call.body for call in admin_api.calls if call.method == "POST")
+    assert (body["tenant"], body["name"], body["scopes"]) == ("acme", "ci2", ["generate"])
+    app.run()
+    assert not app.code
+
+
+def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
+    """A revoked key is not offered, and the reason goes along."""
+    admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/revoke"] = {"state": "revoked"}
+    app = _admin()
+    chosen = next(box for box in app.selectbox if box.label == "Key")
+    assert chosen.options == ["ci · AAAAAAAAAAAA"]
+    reason = next(field for field in app.text_input if field.label == "Reason of a revocation")
+    reason.set_value("leaked")
+    _press(app, "Revoke")
+    body = next(call.body for call in admin_api.calls if call.method == "POST")
+    assert body == {"reason": "leaked"}
+
+
+def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
+    """The admin reads what the command line would say, as plain text."""
+    admin_api.answers["PATCH /v1/admin/tenants/acme"] = Refusal(
+        409, "conflict", detail="acme *cannot* be disabled"
+    )
+    app = _press(_admin(), "Disable")
+    assert app.error[0].value == "acme &#42;cannot&#42; be disabled"
+
+
+def test_the_audit_can_be_verified(admin_api):
+    """The answer says how many records are whole."""
+    admin_api.answers["GET /v1/admin/audit/verify"] = {"whole": True, "records": 12}
+    assert "12 records" in _press(_admin(), "Verify the chain").success[0].value
+
+
+def test_an_admins_key_without_the_scope_gets_a_sentence(admin_api):
+    """The web app's role is not enough: the API has its own word."""
+    for path in ("keys", "tenants", "audit"):
+        admin_api.answers[f"GET /v1/admin/{path}"] = Refusal(403, "missing_scope")
+    app = _admin()
+    assert {error.value for error in app.error} == {
+        "Your API key does not allow this. Ask your administrator."
+    }

@@ -4,7 +4,7 @@ from web.connection_test import check_connection
 
 
 def _checks(parts):
-    checks = check_connection(parts.api, parts.account_views, "ada")
+    checks = check_connection(parts.api, parts.user_api, "ada")
     return {check.name: (check.works, check.seen) for check in checks}
 
 
