@@ -15,6 +15,7 @@ POLL_SECONDS = 0.25
 COUNTDOWN_SECONDS = 1.0
 LONG_WAIT_SECONDS = 300.0  # beyond it the countdown moves once a minute
 
+_EXPLAINED = (422, 429)  # the person can help themselves; nobody needs to look it up
 _ENDINGS = {
     "length": "finished",
     "stop": "finished: the model came to an end",
@@ -68,22 +69,17 @@ def _draw(view: RunView) -> None:
         st.progress(0.0, text="Waiting for the first characters …")
     elif view.state is RunState.WRITING:
         st.progress(min(1.0, len(view.text) / view.num_chars), text=_pace(view))
+    elif view.error is None:
+        st.caption(_ending(view))
+    else:
+        _draw_error(view, view.error)
     if view.text:
         # st.code takes one line end off either side; the text keeps its own.
         st.code(f"\n{view.text}\n", language=None, wrap_lines=True)
-    if view.error is not None:
-        _draw_error(view)
-    elif not view.running:
-        st.caption(_ending(view))
 
 
-def _draw_error(view: RunView) -> None:
-    error = view.error
-    if error is None:
-        return
-    told = sentence(error)
-    if beside_fields(error):
-        told = "Please look at the marked field."
+def _draw_error(view: RunView, error: ApiError) -> None:
+    told = "Please look at the marked field." if beside_fields(error) else sentence(error)
     if view.retry_in_seconds > 0:
         st.warning(
             f"{told} Try again in {duration(view.retry_in_seconds)}.",
@@ -93,7 +89,7 @@ def _draw_error(view: RunView) -> None:
         st.info("You can generate again.", icon=":material/check:")
     else:
         st.error(told, icon=":material/error:")
-    if error.request_id:
+    if error.request_id and error.status not in _EXPLAINED:
         st.caption(f"Reference {plain(error.request_id)}")
 
 

@@ -29,6 +29,8 @@ OPTIONS = MappingProxyType(
         "theme.baseFontSize": 16,
         "theme.codeFontSize": "0.9rem",
         "theme.paddingTop": "3.5rem",
+        "theme.light.chartCategoricalColors": ["#4338ca"],
+        "theme.dark.chartCategoricalColors": ["#8f87f0"],
         "theme.light.primaryColor": "#4338ca",
         "theme.light.backgroundColor": "#fcfbf8",
         "theme.light.secondaryBackgroundColor": "#f2efe8",
