@@ -10,6 +10,7 @@ pytest_plugins = (
     "tests.support.api_server",
     "tests.support.auth_world",
     "tests.support.browser",
+    "tests.support.edge_proxy",
     "tests.support.fake_api",
     "tests.support.live_api",
     "tests.support.redis_server",

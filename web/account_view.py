@@ -49,7 +49,7 @@ class AccountViews:
         if until > now:
             return view
         try:
-            view = AccountView(self._user_api.get(username, "/v1/key"))
+            view = AccountView(self._user_api.get(username, "/v1/key", glance=True))
         except ApiError as exc:
             view = AccountView({}, exc)
         lifetime = FRESH_SECONDS if view.error is None else FAILURE_SECONDS

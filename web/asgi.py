@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import logging
 import secrets
 from collections.abc import AsyncIterator
@@ -31,10 +30,6 @@ def create_app(services: Services) -> st.App:
     async def lifespan(_app: Any) -> AsyncIterator[None]:
         housekeeping = Housekeeping(services)
         housekeeping.start()
-        # Streamlit collects garbage after every script and fragment run: what is loaded by now
-        # lives as long as the process, so those collections need not walk it.
-        gc.collect()
-        gc.freeze()
         yield
         housekeeping.stop()
 

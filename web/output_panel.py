@@ -55,6 +55,12 @@ def _phase(view: RunView) -> tuple[bool, bool]:
 
 
 def _draw_nothing_yet(account_error: ApiError | None) -> None:
+    if account_error is not None and account_error.code == "stalled":
+        st.info(
+            "The API is slow to answer: it may be waking up. You can generate all the same.",
+            icon=":material/hourglass_top:",
+        )
+        return
     if account_error is not None:
         st.error(sentence(account_error), icon=":material/error:")
         return

@@ -1,4 +1,4 @@
-"""Over HTTP what a script cannot do: set and clear the session cookie, HttpOnly and SameSite.
+"""Over HTTP what a script cannot do: set the session cookie, HttpOnly and SameSite, and clear it.
 
 A page that has just logged in holds a one-time ticket, which its own script posts here. The posts
 need a header that no other site can send without CORS, and there is none.
@@ -51,10 +51,9 @@ def session_routes(sessions: Sessions) -> list[Route]:
         response = Response(status_code=204, headers={"Cache-Control": "no-store"})
         https = is_https(request.headers, request.url.scheme)
         name = cookie_name(https=https)
-        session = sessions.read(request.cookies.get(name))
-        if session is not None:
-            sessions.end(session)
-        response.delete_cookie(name, path="/", secure=https, httponly=True, samesite="strict")
+        # The logout itself ended its session; a live one is of a later login in another tab.
+        if sessions.read(request.cookies.get(name)) is None:
+            response.delete_cookie(name, path="/", secure=https, httponly=True, samesite="strict")
         return response
 
     async def call_script(_request: Request) -> Response:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from web import browser_session
 from web.connection_test import check_connection
+from web.garbage import freeze_new_modules
 from web.pages import logged_in_pages, login_pages
 from web.sentences import plain
 from web.services import installed
@@ -50,4 +51,5 @@ with st.sidebar:
         st.rerun()
 
 page.run()
+freeze_new_modules()
 browser_session.send_pending_call()

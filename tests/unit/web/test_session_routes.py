@@ -99,14 +99,22 @@ def test_a_ticket_sets_one_cookie(client, sessions):
     assert answers == [204, 403]
 
 
-def test_ending_clears_the_cookie_and_ends_its_session(client, sessions):
-    """The token is dead also where it was copied to."""
+def test_a_dead_sessions_cookie_is_cleared(client, sessions):
+    """After a logout the browser keeps nothing."""
     token = sessions.start("ada", "v1")
+    sessions.end(sessions.read(token))
     headers = OURS | {"Cookie": f"quillgate={token}"}
     answer = client.post("/session/end", json={}, headers=headers)
     assert answer.status_code == 204
     assert 'quillgate=""' in answer.headers["set-cookie"]
-    assert sessions.read(token) is None
+
+
+def test_a_live_sessions_cookie_is_left_alone(client, sessions):
+    """Logging out in a tab does not end a later login of the same browser."""
+    token = sessions.start("ada", "v1")
+    headers = OURS | {"Cookie": f"quillgate={token}"}
+    assert "set-cookie" not in client.post("/session/end", json={}, headers=headers).headers
+    assert sessions.read(token) is not None
 
 
 def test_the_script_that_calls_is_served_as_one(client):
