@@ -20,6 +20,7 @@ from web.user_api import UserApi
 
 DAY_SECONDS = 86_400
 AUDIT_RECORDS = 200
+_DONE = "admin_change_done"
 _TOLD_BY_API = ("conflict", "not_found", "invalid_request")
 
 
@@ -28,6 +29,11 @@ class AdminPanels:
 
     def __init__(self, user_api: UserApi, username: str) -> None:
         self._user_api, self._username = user_api, username
+
+    def what_was_done(self) -> None:
+        """Tell of the change that the last run made, once."""
+        if done := st.session_state.pop(_DONE, None):
+            st.success(done, icon=":material/check:")
 
     def keys(self) -> None:
         """List, issue, rotate and revoke keys."""
@@ -65,7 +71,7 @@ class AdminPanels:
                 self._change("POST", "/v1/admin/tenants", body, "The tenant was added.")
         with st.expander("Change a tenant", icon=":material/tune:"):
             states = {str(tenant.get("tenant")): tenant.get("state") for tenant in found}
-            chosen = st.selectbox("Tenant", list(states))
+            chosen = st.selectbox("Tenant", list(states), index=None, placeholder="Choose a tenant")
             path = f"/v1/admin/tenants/{chosen}"
             plan = st.selectbox("New plan", plans)
             left, right = st.columns(2)
@@ -103,16 +109,21 @@ class AdminPanels:
         chosen = st.selectbox(
             "Key",
             list(usable),
+            index=None,  # nothing is chosen for the admin: what was just revoked leaves no other
+            placeholder="Choose a key",
             format_func=lambda key_id: f"{usable[key_id].get('name')} · {key_id}",
         )
-        reason = st.text_input("Reason of a revocation")
+        reason = st.text_input("Reason of a revocation", help="A revocation cannot be undone.")
         left, right = st.columns(2)
         if left.button("Rotate", width="stretch", disabled=not chosen):
             path = f"/v1/admin/keys/{chosen}/rotate"
             self._change("POST", path, {}, "The key has a new secret.")
         if right.button("Revoke", width="stretch", disabled=not chosen):
-            path, body = f"/v1/admin/keys/{chosen}/revoke", {"reason": reason.strip() or None}
-            self._change("POST", path, body, "The key is revoked.")
+            if not reason.strip():
+                st.error("A revocation needs a reason.", icon=":material/error:")
+                return
+            path = f"/v1/admin/keys/{chosen}/revoke"
+            self._change("POST", path, {"reason": reason.strip()}, "The key is revoked.")
 
     def _show_key(self, done: str, key: str) -> None:
         """Show a whole key in this run alone; it is kept nowhere."""
@@ -125,7 +136,7 @@ class AdminPanels:
         if isinstance(answer, Mapping) and "key" in answer:
             self._show_key(done, str(answer["key"]))
         elif answer is not None:
-            st.toast(done, icon=":material/check:")
+            st.session_state[_DONE] = done  # a toast would be lost with this run
             st.rerun()
 
     def _listed(

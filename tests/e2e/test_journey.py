@@ -143,3 +143,49 @@ def test_a_revoked_key_is_told_in_one_sentence(web, web_home, admin, open_tab):
     _set(tab, "Prompt", "plain")
     tab.button("Generate Text").click()
     tab.sees("Your API key was refused.")
+
+
+def _open_admin(tab):
+    tab.page.get_by_role("link", name="Admin").click()
+    # What the page draws last: before it is there, a click may hit what is being replaced.
+    tab.page.get_by_text("Verify the chain").wait_for(state="attached")
+    tab.idle()
+
+
+def test_an_admin_issues_a_key_that_works_at_once_and_revokes_it(api, web, web_home, open_tab):
+    """The key is shown once, generates, counts as usage, and is refused after its revocation."""
+    tab = open_tab(web.url)
+    tab.log_in(web_home.root.name, web_home.root.password)
+    tab.button("Generate Text").wait_for()
+    _open_admin(tab)
+    tab.page.get_by_text("Issue a key").click()
+    _set(tab, "Name of the key", "ci")
+    tab.button("Issue").click()
+    tab.sees("Copy it now")
+    tab.idle()
+    key = _text(tab).strip()
+    written = api.post("/generate", key, num_chars=50, seed=1)
+    assert (written.status_code, len(written.json()["text"])) == (200, 50)
+
+    tab.page.get_by_role("link", name="Usage").click()
+    tab.page.get_by_role("heading", name="Usage").wait_for()
+    tab.sees("Everything that was used in acme")
+
+    _open_admin(tab)
+    tab.page.get_by_text("Rotate or revoke a key").click()
+    option = tab.page.get_by_role("option", name=f"ci · {key.split('_')[2]}")
+    for _ in range(10):  # the list closes again if it was opened while the panel still unfolds
+        tab.page.wait_for_timeout(500)
+        if option.count():
+            break
+        tab.page.get_by_role("combobox", name="Key").click()
+    option.click()
+    tab.idle()
+    _set(tab, "Reason of a revocation", "leaked")
+    tab.button("Revoke").click()
+    tab.sees("The key is revoked.")
+    assert api.post("/generate", key, num_chars=50).status_code == 401
+    tab.page.get_by_role("tab", name="Audit").click()
+    tab.button("Verify the chain").click()
+    tab.sees("The chain is whole")
+    assert tab.complaints == []

@@ -11,6 +11,8 @@ session, account = browser_session.require_admin(services)
 panels = AdminPanels(services.user_api, account.username)
 
 st.title("Admin")
+with st.container():  # always there, or the tabs would move and open the first again
+    panels.what_was_done()
 keys, tenants, audit = st.tabs(["Keys", "Tenants", "Audit"])
 with keys:
     panels.keys()

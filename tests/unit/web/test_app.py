@@ -358,9 +358,14 @@ def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
     app = _admin()
     chosen = next(box for box in app.selectbox if box.label == "Key")
     assert chosen.options == ["ci · AAAAAAAAAAAA"]
+    assert _button(app, "Rotate").disabled  # nothing is chosen beforehand
+    app = chosen.set_value("AAAAAAAAAAAA").run()
+    assert _press(app, "Revoke").error[0].value == "A revocation needs a reason."
     reason = next(field for field in app.text_input if field.label == "Reason of a revocation")
     reason.set_value("leaked")
     _press(app, "Revoke")
+    assert [told.value for told in app.success] == ["The key is revoked."]
+    assert not app.run().success
     body = next(call.body for call in admin_api.calls if call.method == "POST")
     assert body == {"reason": "leaked"}
 
@@ -370,7 +375,11 @@ def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
     admin_api.answers["PATCH /v1/admin/tenants/acme"] = Refusal(
         409, "conflict", detail="acme *cannot* be disabled"
     )
-    app = _press(_admin(), "Disable")
+    app = _admin()
+    next(box for box in app.selectbox if box.placeholder == "Choose a tenant").set_value(
+        "acme"
+    ).run()
+    _press(app, "Disable")
     assert app.error[0].value == "acme &#42;cannot&#42; be disabled"
 
 
