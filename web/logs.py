@@ -69,3 +69,5 @@ def configure(log_format: str, stream: TextIO = sys.stderr) -> None:
             logger = logging.getLogger(name)
             logger.handlers.clear()
             logger.propagate = True
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)  # it tells of every connection
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
