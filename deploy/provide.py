@@ -101,29 +101,54 @@ def find_browser() -> str | None:
         found = shutil.which(name)
         if found:
             return found
-    from playwright.sync_api import Error, sync_playwright
+    from playwright.sync_api import sync_playwright
 
-    with contextlib.suppress(Error), sync_playwright() as playwright:
+    # On a bare machine the driver itself may lack a library, and says so with a plain Exception.
+    with contextlib.suppress(Exception), sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         if os.access(own, os.X_OK):
             return own
     return None
 
 
+def driver_runs() -> bool:
+    """Say whether Playwright's own driver, which the browser tests need, starts here."""
+    from playwright._impl._driver import compute_driver_executable, get_driver_env
+
+    words = [str(word) for word in compute_driver_executable()]
+    try:
+        done = subprocess.run(  # noqa: S603 - a file of the installed package
+            [*words, "--version"],
+            env=get_driver_env(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
 def provide_browser() -> str:
     """Return a line on the browser for the end-to-end tests: where it is, or what to do."""
     found = find_browser()
-    if found is None:
-        # A system package brings the libraries that a bare machine lacks beside the browser.
+    if found is None or not driver_runs():
+        # System packages bring the libraries that a bare machine lacks: the browser's, and the
+        # one that Playwright's driver needs.
         if os.geteuid() == 0 and shutil.which("apt-get"):
             attempt(("apt-get", "update"), DOWNLOAD_SECONDS)
+            packages = ("libatomic1",) if found else ("libatomic1", "chromium")
             attempt(
-                ("apt-get", "install", "-y", "--no-install-recommends", "chromium"),
+                ("apt-get", "install", "-y", "--no-install-recommends", *packages),
                 INSTALL_SECONDS,
             )
         else:
             attempt((sys.executable, "-m", "playwright", "install", "chromium"), DOWNLOAD_SECONDS)
         found = find_browser()
+    if found and not driver_runs():
+        return (
+            f"Playwright's driver does not start: install libatomic1 ({LOG} says what was tried)."
+        )
     if found:
         return f"Browser for the tests: {found}"
     return f"No browser for the tests: install chromium ({LOG} says what was tried)."

@@ -42,6 +42,7 @@ def test_nothing_is_fetched_when_all_is_there(commands, monkeypatch):
     """With a server and a browser at hand no command is run."""
     monkeypatch.setattr(provide, "server_binary", lambda: "/usr/bin/redis-server")
     monkeypatch.setattr(provide, "find_browser", lambda: "/usr/bin/chromium")
+    monkeypatch.setattr(provide, "driver_runs", lambda: True)
     assert provide.provide_redis() == "Redis server: /usr/bin/redis-server"
     assert provide.provide_browser() == "Browser for the tests: /usr/bin/chromium"
     assert commands == []
@@ -87,6 +88,16 @@ def test_only_root_installs_for_the_whole_machine(commands, monkeypatch, euid, t
     assert provide.provide_browser().startswith("No browser for the tests: install chromium")
     assert {command[0] for command in commands} == {tool}
     assert not any("upgrade" in word for command in commands for word in command)
+
+
+def test_a_driver_that_lacks_a_library_gets_it(commands, monkeypatch):
+    """On a bare machine the browser may be there and Playwright's driver still not start."""
+    monkeypatch.setattr(provide, "find_browser", lambda: "/usr/bin/chromium")
+    monkeypatch.setattr(provide, "driver_runs", lambda: False)
+    monkeypatch.setattr(provide.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(provide.shutil, "which", lambda _name: "/usr/bin/apt-get")
+    assert "install libatomic1" in provide.provide_browser()
+    assert commands[-1][-1] == "libatomic1"
 
 
 def test_an_attempt_is_quiet_bounded_and_never_fatal(log, capfd):
