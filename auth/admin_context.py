@@ -10,6 +10,7 @@ import secrets as random
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +27,7 @@ from auth.keyring import KeyRecord, KeyRing, shard_of
 from auth.keyring_snapshot import READERS
 from auth.names import Names
 from auth.plans import Plan
-from auth.propagation import Propagation
+from auth.propagation import Propagation, PropagationUnavailableError
 from auth.secrets import SecretNotFoundError, SecretStore
 from auth.users import Users, UserStore
 
@@ -79,14 +80,26 @@ class AdminContext:
     def pepper(self, pepper_id: str) -> bytes:
         return self.secrets.access(self.names.pepper(pepper_id), 1).data
 
+    def current(self, name: str) -> Mapping[str, Any]:
+        """Return a document's body as of now: Redis knows of versions that aliases do not yet."""
+        known: Mapping[str, int] = {}
+        with suppress(PropagationUnavailableError):
+            if self.propagation is not None:
+                _, known = self.propagation.versions(self.names.keyring)
+        return self.documents.read_at_least(name, known.get(name, 0)).body
+
     def directory(self) -> Directory:
         """Return the directory. Raise AdminRefusedError if nothing was set up."""
         try:
-            return directories.from_body(self.documents.read(self.names.directory).body)
+            return directories.from_body(self.current(self.names.directory))
         except SecretNotFoundError as exc:
             raise AdminRefusedError(
                 "nothing is set up here yet: `tenants add` makes the first tenant"
             ) from exc
+
+    def web_users(self) -> Users:
+        """Return every web user by name."""
+        return people.from_body(self.current(self.names.users))
 
     def tenant(self, directory: Directory, name: str) -> Tenant:
         tenant = directory.tenants.get(name)
@@ -95,7 +108,7 @@ class AdminContext:
         return tenant
 
     def ring(self, index: int) -> KeyRing:
-        return keyrings.from_body(self.documents.read(self.names.shard(index)).body)
+        return keyrings.from_body(self.current(self.names.shard(index)))
 
     def records(self, directory: Directory) -> list[KeyRecord]:
         """Return every key, oldest first."""

@@ -305,7 +305,7 @@ class KeyAdmin:
         """Keep another key for the web users who use this one, so that they notice nothing."""
         store, key_id = self._context.users, view["key_id"]
         try:
-            for user in store.load().values():
+            for user in self._context.web_users().values():
                 key = key_for(user.name) if user.key_id == key_id else None
                 if key is not None:
                     store.keep_key(user.name, key)

@@ -52,7 +52,7 @@ class UserAdmin:
         granted = checked_roles(roles)
         chosen = generate_password() if password is None else password
         hashed = hash_password(chosen)
-        if name in context.users.load():
+        if name in context.web_users():
             raise AdminRefusedError(f"there is a user {name} already")
         scopes = USER_SCOPES | ({Scope.ADMIN} if Role.ADMIN in granted else set())
         issued = self._keys.issue(tenant, f"web user {name}", scopes)
@@ -79,12 +79,12 @@ class UserAdmin:
     def list(self) -> list[dict[str, Any]]:
         """Return every user by name."""
         self._context.directory()
-        users = self._context.users.load()
+        users = self._context.web_users()
         return [user_view(users[name]) for name in sorted(users)]
 
     def show(self, name: str) -> dict[str, Any]:
         """Return one user."""
-        return user_view(_found(self._context.users.load(), name))
+        return user_view(_found(self._context.web_users(), name))
 
     def set_password(
         self, name: str, password: str | None = None, *, must_change: bool | None = None
@@ -112,7 +112,7 @@ class UserAdmin:
             parsed = parse(key)
         except InvalidApiKeyError as exc:
             raise AdminRefusedError(str(exc)) from exc
-        user = _found(self._context.users.load(), name)
+        user = _found(self._context.web_users(), name)
         record = self._keys.holds(parsed)
         if record.tenant != user.tenant:
             raise AdminRefusedError(f"key {record.key_id} belongs to tenant {record.tenant}")

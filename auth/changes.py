@@ -3,8 +3,9 @@
 The order is: the change and its record (in the document's outbox) become current; Redis is told;
 the record moves into the audit chain. A process that dies in between loses neither: the next
 change of the document appends what is left in its outbox first. Redis being away does not stop a
-change: `Outcome.propagated` says so, and instances find it by the alias. Nor does the audit chain
-being unreachable undo one that was made: its record waits in the outbox, and `recorded` says so.
+change: `Outcome.propagated` says so, and instances find it by the alias, because the writer tries
+for longer than an instance trusts Redis without a word from it (GAP_SECONDS). Nor does the audit
+chain being unreachable undo a change: its record waits in the outbox, and `recorded` says so.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import structlog
 from auth.audit import Actor, AuditLog
 from auth.documents import Document, Documents
 from auth.errors import AuthError
+from auth.keyring_refresh import GAP_SECONDS
 from auth.names import Names
 from auth.propagation import Propagation, PropagationUnavailableError
 from auth.secrets import SecretStoreError
+
+TELL_SECONDS = GAP_SECONDS + 1.0
+TELL_PAUSE_SECONDS = 0.25
 
 log = structlog.get_logger()
 
@@ -54,9 +59,11 @@ class Changes:
         audit: AuditLog,
         propagation: Propagation | None,
         names: Names,
+        *,
         clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._documents, self._audit = documents, audit
+        self._documents, self._audit, self._sleep = documents, audit, sleep
         self._propagation, self._names, self._clock = propagation, names, clock
 
     def apply(
@@ -101,11 +108,16 @@ class Changes:
     def _publish(self, versions: Mapping[str, int]) -> bool:
         if self._propagation is None:
             return False
-        try:
-            self._propagation.publish(self._names.keyring, versions)
-        except PropagationUnavailableError:
-            return False
-        return True
+        deadline = self._clock() + TELL_SECONDS
+        while True:
+            try:
+                self._propagation.publish(self._names.keyring, versions)
+            except PropagationUnavailableError:
+                if self._clock() >= deadline:
+                    return False
+                self._sleep(TELL_PAUSE_SECONDS)
+            else:
+                return True
 
     def _record(self, name: str, sequence: int, actor: Actor, entry: Entry) -> dict[str, Any]:
         return {

@@ -113,6 +113,25 @@ class Documents:
         found = self._secrets.access(name, ALIAS if version is None else version)
         return decode(name, found.data, found.number)
 
+    def read_at_least(self, name: str, known: int) -> Document:
+        """Return the version that `current` names, or a newer one whose number is known.
+
+        An alias may lag behind, and then even name a version that is destroyed. Raise
+        SecretStoreError or MalformedDocumentError.
+        """
+        try:
+            document = self.read(name)
+        except SecretNotFoundError:
+            if not known:
+                raise
+            return self.read(name, known)
+        if known <= document.version:
+            return document
+        try:
+            return self.read(name, known)
+        except SecretNotFoundError:
+            return document  # superseded just now
+
     def read_newer(self, name: str, than: int) -> Document | None:
         """Return the version that `current` names if it is newer; an alias may lag behind."""
         found = self._secrets.access(name, ALIAS)

@@ -29,7 +29,8 @@ from auth.names import Names
 from auth.propagation import Propagation, PropagationUnavailableError
 from auth.secrets import SecretStore, SecretStoreError
 
-CONFIRM_SECONDS = 10.0  # a pointer read from Redis vouches for the keyring this long
+CONFIRM_SECONDS = 2.0  # after a word from Redis the next request asks it again
+GAP_SECONDS = 5.0  # without a word from Redis: a writer may have tried in vain to tell it
 RECHECK_SECONDS = 30.0  # between two looks at a document's alias while Redis vouches for nothing
 TRUSTED_RECHECK_SECONDS = 3600.0  # ... and while it does: a writer may have failed to tell Redis
 RETRY_SECONDS = 1.0  # after a newer version could not be read
@@ -174,13 +175,13 @@ class CurrentKeyring:
     def _fresh(self, shard: int, now: float) -> bool:
         held = self.snapshot
         checked_at = min(held.directory.checked_at, held.shards[shard].checked_at)
-        vouched = now - self._confirmed_at <= RECHECK_SECONDS and checked_at >= self._trusted_since
+        vouched = now - self._confirmed_at <= GAP_SECONDS and checked_at >= self._trusted_since
         return now - checked_at <= (TRUSTED_RECHECK_SECONDS if vouched else RECHECK_SECONDS)
 
     def _confirm(self) -> None:
         now = self._clock()
-        if now - self._confirmed_at > RECHECK_SECONDS:
-            self._trusted_since = now - RECHECK_SECONDS
+        if now - self._confirmed_at > GAP_SECONDS:
+            self._trusted_since = now - GAP_SECONDS
         self._confirmed_at = now
 
     def _pointers(self) -> Told:

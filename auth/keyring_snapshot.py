@@ -71,7 +71,7 @@ class SnapshotReader:
         """Return the whole keyring; `known` is what Redis says of the documents' versions."""
         name = self._names.directory
         try:
-            document = self._current(name, known)
+            document = self._documents.read_at_least(name, known.get(name, 0))
         except SecretNotFoundError as exc:
             raise KeyringUnavailableError(
                 f"{exc}: no keyring was set up; `python -m auth tenants add` does it"
@@ -80,7 +80,8 @@ class SnapshotReader:
 
         def shard(index: int) -> Held[KeyRing]:
             shard_name = self._names.shard(index)
-            return _ring(shard_name, self._current(shard_name, known), now)
+            found = self._documents.read_at_least(shard_name, known.get(shard_name, 0))
+            return _ring(shard_name, found, now)
 
         with ThreadPoolExecutor(max_workers=READERS) as pool:
             shards = tuple(pool.map(shard, range(directory.shards)))
@@ -110,13 +111,6 @@ class SnapshotReader:
             directory=Held(directory, document.version, now),
             peppers=self._peppers(directory, held.peppers),
         )
-
-    def _current(self, name: str, known: Mapping[str, int]) -> Document:
-        """Return the newest of what the alias names, which may lag behind, and Redis knows."""
-        document = self._documents.read(name)
-        if known.get(name, 0) > document.version:
-            return self.numbered(name, known[name])
-        return document
 
     def _peppers(self, directory: Directory, held: Mapping[str, bytes]) -> Mapping[str, bytes]:
         return {

@@ -36,6 +36,7 @@ class Stores:
     keyring: KeyringStore
     users: UserStore
     clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
 
     def admin(self, actor: Actor) -> Admin:
         """Return the admin operations, recorded as this actor's."""
@@ -44,7 +45,9 @@ class Stores:
         context = AdminContext(
             secrets=self.secrets,
             documents=documents,
-            changes=Changes(documents, audit, self.propagation, names, self.clock),
+            changes=Changes(
+                documents, audit, self.propagation, names, clock=self.clock, sleep=self.sleep
+            ),
             audit=audit,
             users=self.users,
             propagation=self.propagation,

@@ -39,6 +39,9 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
 
 class FlakyStore:
     """A real store that can be away, and counts what it is asked."""
@@ -67,13 +70,18 @@ class World:
     open_store: Callable[[], SecretStore]
     redis_url: str
     clock: Clock = field(default_factory=Clock)
-    names: Names = field(default_factory=lambda: Names(PREFIX))
+    prefix: str = PREFIX
+    redis_timeout_seconds: float = 10.0  # tests wait for a busy machine, not for a Redis
+
+    @property
+    def names(self) -> Names:
+        return Names(self.prefix)
 
     def settings(self) -> AuthSettings:
         return AuthSettings(
             home=Path("unused"),
             gcp_project=None,
-            prefix=PREFIX,
+            prefix=self.prefix,
             emulator_host=None,
             redis_url=self.redis_url,
             key_label="live",
@@ -81,16 +89,23 @@ class World:
         )
 
     def propagation(self) -> Propagation:
-        return Propagation(self.redis_url, monotonic=self.clock)
+        return Propagation(
+            self.redis_url, timeout_seconds=self.redis_timeout_seconds, monotonic=self.clock
+        )
 
     def instance(
-        self, store: SecretStore | None = None, *, label: str = "live", with_redis: bool = True
+        self,
+        store: SecretStore | None = None,
+        *,
+        label: str = "live",
+        with_redis: bool = True,
+        propagation: Propagation | None = None,
     ) -> KeyringStore:
         """Return a keyring as one API process holds it, not loaded yet."""
         return KeyringStore(
             store or self.open_store(),
-            self.propagation() if with_redis else None,
-            prefix=PREFIX,
+            (propagation or self.propagation()) if with_redis else None,
+            prefix=self.prefix,
             plans=load_plans(),
             label=label,
             clock=self.clock,
@@ -118,6 +133,7 @@ class World:
             keyring=self.instance(chosen),
             users=UserStore(chosen, self.names),
             clock=self.clock,
+            sleep=self.clock.sleep,
         )
         return stores.admin(Actor(actor, "192.0.2.1"))
 

@@ -381,10 +381,10 @@ def test_a_rotation_is_answered_though_the_web_apps_copy_could_not_be_changed(wo
     admin = world.tenant()
     key_id = admin.users.add("ada", "acme")["key_id"]
 
-    def fail():
+    def fail(*_):
         raise SecretStoreUnavailableError("away")
 
-    admin._context.users.load = fail
+    admin._context.users.keep_key = fail
     rotated = admin.keys.rotate(key_id)
     assert world.accepted(world.loaded(), rotated["key"])
     assert "copy of the key" in rotated["warnings"][0]
