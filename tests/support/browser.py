@@ -23,6 +23,10 @@ NONE_FOUND = (
     "No Chromium was found for the browser tests: install Debian's chromium package, or run "
     "`python -m playwright install chromium`."
 )
+NO_DRIVER = (
+    "Playwright's driver does not start on this machine, so no browser test can run: "
+    "install Debian's libatomic1 package."
+)
 TIMEOUT_MS = 30_000
 
 
@@ -43,11 +47,18 @@ def browser() -> Iterator[Browser]:
     Not for the session: while Playwright runs, this thread has a running event loop, and a later
     test that wants one of its own could not have it.
     """
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium
-        started = chromium.launch(executable_path=executable(chromium.executable_path), args=FLAGS)
-        yield started
-        started.close()
+    driver = sync_playwright()
+    try:
+        chromium = driver.start().chromium
+    except Exception:  # noqa: BLE001 - what it raises when its own program cannot start
+        pytest.fail(NO_DRIVER, pytrace=False)
+    try:
+        with chromium.launch(
+            executable_path=executable(chromium.executable_path), args=FLAGS
+        ) as started:
+            yield started
+    finally:
+        driver.__exit__()
 
 
 class Tab:
