@@ -120,8 +120,11 @@ class Lifecycle:
 
     def engine(self) -> Engine:
         """Return the engine. Raise ProblemError `model_loading` while there is none to use."""
-        if self._engine is None or not self._engine.healthy:
+        if self._engine is None and self._failure is None:
             raise ProblemError("model_loading", reason=self.model_check)
+        if self._engine is None or not self._engine.healthy:
+            detail = "This instance has no model to generate with; /ready says why."
+            raise ProblemError("model_loading", detail, reason=self.model_check)
         return self._engine
 
     def drain(self, timeout_seconds: float) -> None:

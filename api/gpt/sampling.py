@@ -89,7 +89,8 @@ def _probabilities(logits: Tensor, draws: Sequence[Draw]) -> Tensor:
 def _kept(probabilities: Tensor, draws: Sequence[Draw]) -> Tensor:
     """Return 1.0 for each token among the top k and, of those, in the top p; else 0.0."""
     vocabulary = probabilities.shape[1]
-    top_k = torch.tensor([d.top_k or vocabulary for d in draws]).clamp(max=vocabulary)
+    # Clamped as Python's integers, which hold whatever a caller sends; a tensor's do not.
+    top_k = torch.tensor([min(d.top_k or vocabulary, vocabulary) for d in draws])
     top_p = torch.tensor([2.0 if d.top_p is None else d.top_p for d in draws], dtype=torch.float64)
     ordered, tokens = probabilities.sort(dim=1, descending=True, stable=True)
     kept = torch.arange(vocabulary) < top_k[:, None]

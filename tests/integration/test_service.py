@@ -182,3 +182,22 @@ def test_nothing_secret_is_in_the_log(live_api, fresh_key):
     assert key.split("_")[3] not in log
     assert "canary prompt" not in log
     assert body["text"] not in log
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"top_k": 10**30},
+        {"top_k": 2**63},
+        {"top_p": 5e-324},
+        {"temperature": 5e-324},
+        {"temperature": 2.0, "top_k": 1, "top_p": 5e-324},
+        {"seed": 2**63 - 1},
+    ],
+)
+def test_no_value_that_is_admitted_stops_the_generator(live_api, fresh_key, fields):
+    """The furthest value of a field gives a text, and the next caller's request one as well."""
+    key = fresh_key()
+    extreme = live_api.server.post("/generate", key, num_chars=3, **fields)
+    assert (extreme.status_code, len(extreme.json()["text"])) == (200, 3)
+    assert live_api.server.post("/generate", fresh_key(), num_chars=3).status_code == 200

@@ -68,6 +68,7 @@ def test_top_k_keeps_the_k_likeliest():
     assert tokens_of([0.0, 0.0, 0.0, 0.0], top_k=2) == {0, 1}
     assert tokens_of([0.0, 0.0, 0.0, 0.0], top_k=1) == {0}
     assert tokens_of([0.0, 0.0, 0.0, 0.0], top_k=99) == {0, 1, 2, 3}
+    assert tokens_of([0.0, 0.0, 0.0, 0.0], top_k=10**30) == {0, 1, 2, 3}
 
 
 def test_top_p_keeps_the_fewest_that_make_the_share():
