@@ -23,9 +23,14 @@ _ENDINGS = {
 }
 
 
-def output_panel(runs: Runs, run_id: str | None, account_error: ApiError | None) -> None:
-    """Draw the run, and go on drawing it while something moves."""
-    at_start = runs.view(run_id)
+def output_panel(
+    runs: Runs, run_id: str | None, at_start: RunView | None, account_error: ApiError | None
+) -> None:
+    """Draw the run, and go on drawing it while something moves.
+
+    `at_start` is the very look that the page drew its buttons from: a run that ended since then
+    is a change that the page must be drawn for again.
+    """
 
     @st.fragment(run_every=_redraw_every(at_start))
     def panel() -> None:

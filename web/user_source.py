@@ -32,7 +32,10 @@ class StoredUsers:
         except SecretNotFoundError:
             if self._seen:
                 raise
-            _log.warning("there are no users yet; add one with: python -m auth users add NAME")
+            _log.warning(
+                "there are no users yet; add one with: "
+                "python -m auth users add NAME --tenant TENANT"
+            )
             return {}
         self._seen = True
         return {name: _account(user) for name, user in users.items()}

@@ -107,4 +107,4 @@ if generate and not running and not waiting:
     st.rerun()
 
 with output:
-    output_panel(services.runs, st.session_state.get(RUN), account_view.error)
+    output_panel(services.runs, st.session_state.get(RUN), view, account_view.error)

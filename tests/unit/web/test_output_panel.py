@@ -1,0 +1,32 @@
+"""The panel beside the form: a page never stays as it was drawn for a run that has ended since."""
+
+from __future__ import annotations
+
+from streamlit.testing.v1 import AppTest
+
+
+def _page() -> None:
+    import streamlit as st
+
+    from web.output_panel import output_panel
+    from web.runs import RunState, RunView
+
+    def look(state: RunState) -> RunView:
+        return RunView(state, "", 200, 0.1, {}, None, 0.0)
+
+    class EndedSince:
+        """The run as it is a moment after the page looked."""
+
+        def view(self, _run_id: str) -> RunView:
+            return look(RunState.DONE)
+
+    draws = st.session_state["draws"] = st.session_state.get("draws", 0) + 1
+    page_saw = look(RunState.WRITING if draws == 1 else RunState.DONE)
+    output_panel(EndedSince(), "run", page_saw, None)  # type: ignore[arg-type]  # all it asks for
+
+
+def test_a_run_that_ends_between_two_looks_draws_the_page_again():
+    """The buttons were drawn for a running run; it ended before the panel looked: draw anew."""
+    app = AppTest.from_function(_page, default_timeout=30).run()
+    assert not app.exception
+    assert app.session_state["draws"] == 2
