@@ -9,6 +9,7 @@ from auth.keyring import KEY_NAME, canonical_cidr
 from auth.principal import Scope
 
 MAX_CIDRS = 50
+MAX_EXPIRY_SECONDS = 100 * 365 * 86_400  # past it a typing error, and dates end
 
 
 def checked_name(name: str) -> str:
@@ -31,9 +32,11 @@ def checked_scopes(names: Iterable[str]) -> frozenset[Scope]:
 
 
 def checked_expiry(expires_at: int | None, now: int) -> int | None:
-    """Return when a key expires, in the future."""
+    """Return when a key expires: in the future, and within a hundred years."""
     if expires_at is not None and expires_at <= now:
         raise AdminRefusedError("a key must expire in the future")
+    if expires_at is not None and expires_at > now + MAX_EXPIRY_SECONDS:
+        raise AdminRefusedError("a key expires within a hundred years, or never")
     return expires_at
 
 

@@ -174,8 +174,8 @@ class KeyAdmin:
         context, now = self._context, self._context.now()
         if not 0 <= deadline_seconds <= MAX_DEADLINE_SECONDS:
             raise AdminRefusedError(f"a deadline is at most {MAX_DEADLINE_SECONDS // DAY_SECONDS}d")
-        if grace_seconds < 0:
-            raise AdminRefusedError("a grace cannot be negative")
+        if not 0 <= grace_seconds <= MAX_DEADLINE_SECONDS:
+            raise AdminRefusedError(f"a grace is at most {MAX_DEADLINE_SECONDS // DAY_SECONDS}d")
         directory = context.directory()
         key = mint(context.label, context.record(directory, key_id).key_id)
         stored = self._stored(key, directory)

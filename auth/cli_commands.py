@@ -153,7 +153,11 @@ def _given_password(args: argparse.Namespace) -> str | None:
         return sys.stdin.readline().removesuffix("\n").removesuffix("\r")
     if not args.prompt:
         return None
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Again: ")
+    except EOFError as exc:
+        raise AdminRefusedError("no password was typed; pipe one with --password-stdin") from exc
+    if again != password:
         raise AdminRefusedError("the two passwords differ")
     return password

@@ -105,6 +105,7 @@ def test_the_whole_key_is_in_the_answer_of_issue_and_nowhere_else(world):
         ({"scopes": ["root"]}, "choose from generate"),
         ({"plan": "gold"}, "no plan"),
         ({"expires_at": 1}, "future"),
+        ({"expires_at": 600_000_000_000}, "hundred years"),
         ({"allowed_cidrs": ["10.0.0.1/8"]}, "host bits"),
         ({"allowed_cidrs": ["home"]}, "not a network"),
         ({"allowed_cidrs": [f"10.0.0.{n}" for n in range(51)]}, "at most 50"),
