@@ -42,9 +42,15 @@ def train(
 ) -> float:
     """Train and write the model directory `out`; return the held-out loss in nats per character.
 
-    Raises TrainingError for a text or a checkpoint that cannot be used.
+    Raises TrainingError for a text, a checkpoint or a directory that cannot be used.
     """
+    if (out / "manifest.json").exists():
+        raise TrainingError(f"{out} holds a finished model; use another --out, or remove it")
     corpus = Corpus.read(text_file, recipe)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise TrainingError(f"{out}: {exc.strerror or exc}") from exc
     trainer = Trainer(corpus, recipe, clock)
     state_file = out / STATE_FILE
     if resume and state_file.exists():

@@ -1,6 +1,7 @@
 """Training: reproducible from its seed, resumable at a cut, and refused by name when it cannot."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -128,3 +129,13 @@ def test_a_recipe_without_work_is_refused(name):
     """A count below 1 is refused by the name of its field."""
     with pytest.raises(ValueError, match=name):
         with_overrides(Recipe(), {name: 0, "seed": None})
+
+
+def test_a_finished_model_is_never_written_over(tmp_path, tiny_model):
+    """Training into a directory that holds a model is refused, and the model stays as it was."""
+    out = tmp_path / "mine"
+    shutil.copytree(tiny_model, out)
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(TrainingError, match="holds a finished model"):
+        train(tmp_path / "text.txt", out, Recipe(), resume=False, command="")
+    assert (out / "model.safetensors").read_bytes() == before
