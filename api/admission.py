@@ -147,6 +147,8 @@ def _tell(principal: Principal, decision: Decision) -> None:
     """Note the headers that every answer to this request carries from now on."""
     headers: dict[str, str] = g.answer_headers
     headers.update(response_headers(decision))
-    if decision.sunset_at is not None and principal.rotation is not None:
+    # A secret that is over is refused like one that never was: nothing tells that it existed.
+    refused = decision.code == "invalid_key"
+    if decision.sunset_at is not None and principal.rotation is not None and not refused:
         headers["Deprecation"] = f"@{principal.rotation.started_at}"  # RFC 9745
         headers["Sunset"] = formatdate(decision.sunset_at, usegmt=True)  # RFC 8594

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from api.gpt.request import GenerationMode
 from auth.config import AuthSettings, SettingsError, choice, integer
@@ -93,4 +94,6 @@ def _origins(text: str) -> tuple[str, ...]:
 def _model_uri(text: str) -> str:
     if not _MODEL_URI.fullmatch(text):
         raise SettingsError(f"MODEL_URI must be a directory or gs://bucket/prefix, not {text!r}")
+    if not text.startswith("gs://") and not Path(text).is_dir():
+        raise SettingsError(f"MODEL_URI: there is no directory {text!r}")
     return text

@@ -29,6 +29,7 @@ from auth.principal import Principal, Scope
 
 MAX_BODY_BYTES = 16 * 1024
 RECEIVED = "quillgate.received"  # environ: what the worker wants called when a body was read
+OUR_KEYS = "qg_"  # how every key begins (contract section 3)
 # An inbound id is kept when it cannot hurt a log line or a header.
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
@@ -97,10 +98,12 @@ def _check_media_type(access: Access) -> None:
 def presented_key(*, bearer: bool) -> str | None:
     """Return the one key on the request. Raise ProblemError invalid_key if there are more."""
     found = request.headers.getlist("X-API-Key")
-    if bearer:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and token:
-            found.append(token.strip())
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    token = token.strip() if scheme.lower() == "bearer" else ""
+    # Where no bearer key is read, one of ours beside the other is still a second key; a platform's
+    # own token (Cloud Run's IAM) is not.
+    if token and (bearer or (found and token.startswith(OUR_KEYS))):
+        found.append(token)
     if len(found) > 1 or any("," in key for key in found):  # WSGI joins repeated fields by comma
         raise refuse_key(service(), "more_than_one")
     return found[0] if found else None

@@ -8,6 +8,7 @@ what was sent.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -25,12 +26,18 @@ MAX_NUM_CHARS = 10**12  # a number that Redis's arithmetic holds; the plan's max
 DEFAULT_NUM_CHARS = 200
 DEFAULT_TEMPERATURE = 0.8
 
-_FIELD_NAME_SHOWN = 64  # an unknown field's name comes from the caller: show no more of it
+# An unknown field's name comes from the caller; one that may be a key or a prompt is not shown.
+_SHOWN_FIELD = re.compile(r"(?!qg_)[A-Za-z_][A-Za-z0-9_-]{0,31}")
+
+
+_EXACT_FLOAT = 2**53  # beyond it a float has lost digits that the caller wrote
 
 
 def _integral(value: object) -> object:
     """JSON has one kind of number: 16.0 is an integer (JSON Schema 2020-12, 4.2.3)."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    if not isinstance(value, float) or not value.is_integer() or abs(value) > _EXACT_FLOAT:
+        return value
+    return int(value)
 
 
 JsonInt = Annotated[int, BeforeValidator(_integral)]
@@ -211,7 +218,8 @@ def _field_errors(exc: PydanticError) -> list[FieldError]:
     """One error per field: the branches of a union each report their own."""
     found: dict[str, str] = {}
     for error in exc.errors(include_input=False, include_url=False, include_context=False):
-        field = str(error["loc"][0])[:_FIELD_NAME_SHOWN] if error["loc"] else "body"
+        field = str(error["loc"][0]) if error["loc"] else "body"
+        field = field if _SHOWN_FIELD.fullmatch(field) else "(a name that is not shown)"
         message = "This field is not known" if error["type"] == "extra_forbidden" else error["msg"]
         found[field] = f"{found[field]}; or: {message}" if field in found else message
     return [FieldError(field, message) for field, message in found.items()]

@@ -69,6 +69,7 @@ def test_bad_keys_are_one_answer(live_api, key):
         "revoked": [("X-API-Key", revoked["key"])],
         "expired": [("X-API-Key", expiring)],
         "bearer": [("Authorization", f"Bearer {key}")],
+        "both": [("X-API-Key", key), ("Authorization", f"Bearer {key}")],
     }
     answers = set()
     for name, headers in attempts.items():

@@ -42,6 +42,7 @@ def test_every_admitted_request_has_a_thread_and_others_have_spare_ones():
         ("REDIS_OUTAGE", "maybe"),
         ("MODEL_URI", "https://example.com/model"),
         ("MODEL_URI", "gs://bucket"),
+        ("MODEL_URI", "/no/such/model"),
         ("CORS_ORIGINS", "*"),
         ("CORS_ORIGINS", "https://good.example.com,https://bad.example.com/path"),
         ("CORS_ORIGINS", "https://*.example.com"),

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from api.limits.policy import Decision
 from auth.errors import (
     AddressNotAllowedError,
     InvalidKeyError,
@@ -190,6 +191,37 @@ def test_the_old_secret_is_told_when_it_ends(bench):
     answer = bench.generate(num_chars=1)
     assert answer.headers["Deprecation"] == "@1700000000"
     assert answer.headers["Sunset"] == "Tue, 14 Nov 2023 23:13:20 GMT"
+
+
+def test_a_secret_that_is_over_is_refused_like_one_that_never_was(bench):
+    """The 401 of a rotated-out secret says nothing of the rotation: the same headers."""
+    unknown = bench.client.post("/generate", json={}, headers={"X-API-Key": "unknown"})
+    rotation = Rotation(started_at=1_700_000_000, deadline=1_700_600_000, grace_seconds=0)
+    bench.keyring.answer = replace(PRINCIPAL, secret_role=SecretRole.OLD, rotation=rotation)
+    bench.limiter.sunset_at = 1_700_000_000
+    bench.limiter.refusal = Decision(lease=None, code="invalid_key", sunset_at=1_700_000_000)
+    over = bench.generate(num_chars=1)
+    assert code(over) == (401, "invalid_key")
+    assert set(over.headers.keys()) == set(unknown.headers.keys())
+
+
+def test_a_platforms_token_is_no_second_key(bench):
+    """Cloud Run's own identity token may stand beside the key."""
+    token = {"Authorization": "Bearer eyJhbGciOi"}
+    answer = bench.client.post(
+        "/generate", json={"num_chars": 1}, headers={**token, "X-API-Key": GOOD}
+    )
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("name", ["qg_live_" + "a" * 12 + "_", "my secret prompt", "x" * 40])
+def test_a_field_name_that_may_be_a_key_or_a_prompt_is_not_repeated(bench, name):
+    """An unknown field is refused by name unless the name itself may be what nobody should see."""
+    answer = bench.client.post("/generate", json={name: 1}, headers={"X-API-Key": GOOD})
+    assert code(answer) == (422, "invalid_request")
+    assert name not in answer.text
+    named = bench.client.post("/generate", json={"temprature": 1}, headers={"X-API-Key": GOOD})
+    assert named.json["errors"][0]["field"] == "temprature"
 
 
 def test_bad_keys_from_one_address_are_throttled(bench):
