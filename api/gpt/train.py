@@ -47,11 +47,11 @@ def train(
     if (out / "manifest.json").exists():
         raise TrainingError(f"{out} holds a finished model; use another --out, or remove it")
     corpus = Corpus.read(text_file, recipe)
+    trainer = Trainer(corpus, recipe, clock)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise TrainingError(f"{out}: {exc.strerror or exc}") from exc
-    trainer = Trainer(corpus, recipe, clock)
     state_file = out / STATE_FILE
     if resume and state_file.exists():
         trainer.restore(state_file)

@@ -127,7 +127,9 @@ def test_two_starts_of_the_whole_stack(home, ports, tiny_model):
 
 def test_a_service_that_cannot_start_ends_the_run(home, ports, tmp_path):
     """Without its model the API will never be ready: one line says so, and all is stopped."""
-    with running(home, tmp_path / "no model", ports) as (process, said):
+    empty = tmp_path / "no model"
+    empty.mkdir()
+    with running(home, empty, ports) as (process, said):
         assert process.wait() == 1, said
     assert said.splitlines()[-1].startswith("make run: api cannot start: model failed: ")
     assert all(local.is_free(port) for port in ports)
