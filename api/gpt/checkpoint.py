@@ -9,41 +9,86 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save as save_safetensors
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
 
-from api.gpt.model import GPT, GPTConfig
+from api.gpt.shape import GPTConfig
 from api.gpt.tokenizer import CharTokenizer
+
+if TYPE_CHECKING:  # torch takes seconds to import, and serving can do without
+    from api.gpt.model import GPT
 
 FORMAT = "quillgate-gpt/1"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "BF16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
 
 
 class CheckpointError(Exception):
     """The model directory cannot be served; the message says which file and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Checkpoint:
-    """A model ready to run, with what a reader needs to use it."""
+    """A model's weights, with what a reader needs to use them."""
 
     name: str
-    model: GPT
+    config: GPTConfig
+    weights: Mapping[str, NDArray[np.float32]]  # converted when looked up
     tokenizer: CharTokenizer
     start_text: str  # what generation continues when no prompt is given
     sha256: str  # of model.safetensors
+
+    @cached_property
+    def model(self) -> GPT:
+        """The model as a torch module, float32, for what needs gradients or plain arithmetic."""
+        import torch
+
+        from api.gpt.model import GPT
+
+        with torch.device("meta"):
+            model = GPT(self.config)
+        state = {name: torch.from_numpy(array) for name, array in self.weights.items()}
+        model.load_state_dict(state, assign=True)
+        return model.eval().requires_grad_(False)
+
+
+class _Weights(Mapping[str, NDArray[np.float32]]):
+    """Tensors as they lie in the file, widened to float32 one at a time."""
+
+    def __init__(self, stored: Mapping[str, NDArray[Any]]) -> None:
+        self._stored = stored
+
+    def __getitem__(self, name: str) -> NDArray[np.float32]:
+        stored = self._stored[name]
+        if stored.dtype == np.uint16:  # bfloat16: the upper half of a float32
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return stored.astype(np.float32)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stored)
+
+    def __len__(self) -> int:
+        return len(self._stored)
 
 
 def save(
     directory: Path, *, name: str, model: GPT, tokenizer: CharTokenizer, start_text: str = "\n"
 ) -> None:
     """Write the four files; weights in bfloat16. `manifest.json` comes last and makes it whole."""
+    import torch
+    from safetensors.torch import save as save_safetensors
+
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
         key: value.detach().to(torch.bfloat16).contiguous()
@@ -100,31 +145,36 @@ def load(directory: Path) -> Checkpoint:
         raise CheckpointError(f'config.json: "start_text": {exc}') from exc
     return Checkpoint(
         name=str(config.get("name", directory.name)),
-        model=_build(model_config, contents["model.safetensors"]),
+        config=model_config,
+        weights=_Weights(_tensors(model_config, contents["model.safetensors"])),
         tokenizer=tokenizer,
         start_text=start_text,
         sha256=hashlib.sha256(contents["model.safetensors"]).hexdigest(),
     )
 
 
-def _build(config: GPTConfig, data: bytes) -> GPT:
+def _tensors(config: GPTConfig, data: bytes) -> dict[str, NDArray[Any]]:
     try:
-        tensors = load_safetensors(data)
+        stored = dict(deserialize(data))
     except SafetensorError as exc:
         raise CheckpointError(f"model.safetensors: {exc}") from exc
-    with torch.device("meta"):
-        model = GPT(config)
-    expected = {key: tuple(value.shape) for key, value in model.state_dict().items()}
-    found = {key: tuple(value.shape) for key, value in tensors.items()}
+    expected = config.tensor_shapes()
+    found = {name: tuple(tensor["shape"]) for name, tensor in stored.items()}
     if expected != found:
-        wrong = sorted(set(expected.items()) ^ set(found.items()))
-        key = wrong[0][0]
+        name = min(set(expected.items()) ^ set(found.items()))[0]
         raise CheckpointError(
-            f"model.safetensors: {key}: expected {expected.get(key, 'no such tensor')}, "
-            f"found {found.get(key, 'none')}"
+            f"model.safetensors: {name}: expected {expected.get(name, 'no such tensor')}, "
+            f"found {found.get(name, 'none')}"
         )
-    model.load_state_dict({key: value.float() for key, value in tensors.items()}, assign=True)
-    return model.eval().requires_grad_(False)
+    for name, tensor in stored.items():
+        if tensor["dtype"] not in _DTYPES:
+            raise CheckpointError(
+                f"model.safetensors: {name}: {tensor['dtype']} is none of {', '.join(_DTYPES)}"
+            )
+    return {
+        name: np.frombuffer(bytes(tensor["data"]), _DTYPES[tensor["dtype"]]).reshape(expected[name])
+        for name, tensor in stored.items()
+    }
 
 
 def _verified_contents(directory: Path) -> dict[str, bytes]:

@@ -67,7 +67,7 @@ class Engine:
         self.model_name, self.start_text = checkpoint.name, checkpoint.start_text
         self.mode = choose(mode)
         self._tokenizer, self._threads, self._clock = checkpoint.tokenizer, threads, clock
-        self._block_size = checkpoint.model.config.block_size
+        self._block_size = checkpoint.config.block_size
         torch.set_num_threads(threads)
         decoder = Decoder(checkpoint.model, self.mode, slots)
         if decoder.rows_apart:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from api.gpt.model import GPTConfig
+from api.gpt.shape import GPTConfig
 
 
 class KVCache:

@@ -10,42 +10,13 @@ Shapes: B rows, T positions, C width (`n_embd`), H heads, V vocabulary.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-
-@dataclass(frozen=True, slots=True)
-class GPTConfig:
-    """The hyper-parameters that decide every shape of the model."""
-
-    vocab_size: int
-    block_size: int = 256  # positions: the longest context, in tokens
-    n_layer: int = 6
-    n_head: int = 6
-    n_embd: int = 384
-    bias: bool = False  # in linears and layer norms
-    dropout: float = 0.0  # on the two residual branches of a block; training only
-
-    def __post_init__(self) -> None:
-        for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a positive integer, not {value!r}")
-        if self.n_embd % self.n_head:
-            raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout must be in [0, 1), not {self.dropout!r}")
-
-    @property
-    def head_size(self) -> int:
-        return self.n_embd // self.n_head
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+from api.gpt.shape import GPTConfig
 
 
 class AttentionCache(Protocol):

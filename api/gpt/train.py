@@ -23,9 +23,10 @@ from tqdm import tqdm
 
 from api.gpt import checkpoint
 from api.gpt.corpus import Batches, Corpus, TrainingError, held_out_loss
-from api.gpt.model import GPT, GPTConfig
+from api.gpt.model import GPT
 from api.gpt.muon import Muon
 from api.gpt.recipe import Recipe
+from api.gpt.shape import GPTConfig
 from api.gpt.training_report import write_report
 
 STATE_FILE = "training_state.pt"  # in the model directory while the run is unfinished

@@ -10,7 +10,8 @@ from safetensors.torch import load_file, save_file
 
 from api.gpt import checkpoint
 from api.gpt.checkpoint import CheckpointError
-from api.gpt.model import GPT, GPTConfig
+from api.gpt.model import GPT
+from api.gpt.shape import GPTConfig
 from api.gpt.tokenizer import CharTokenizer
 
 
@@ -49,6 +50,14 @@ def test_what_is_saved_is_what_is_loaded(tmp_path):
     data = (tmp_path / "model.safetensors").read_bytes()
     assert loaded.sha256 == hashlib.sha256(data).hexdigest()
     assert not loaded.model.training
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_the_tensors_called_for_are_those_of_the_model(bias):
+    """What a checkpoint must hold is the state of the module, name by name."""
+    config = GPTConfig(vocab_size=3, block_size=8, n_layer=2, n_head=1, n_embd=8, bias=bias)
+    state = {name: tuple(value.shape) for name, value in GPT(config).state_dict().items()}
+    assert config.tensor_shapes() == state
 
 
 @pytest.mark.parametrize("file", [*checkpoint.FILES, "manifest.json"])

@@ -6,8 +6,9 @@ import torch
 from api.gpt import checkpoint
 from api.gpt.decoder import Decoder
 from api.gpt.linears import Int8Linear, converted, linear
-from api.gpt.model import GPT, GPTConfig
+from api.gpt.model import GPT
 from api.gpt.request import GenerationMode
+from api.gpt.shape import GPTConfig
 
 CONFIG = GPTConfig(vocab_size=65, block_size=48, n_layer=2, n_head=4, n_embd=64, bias=True)
 MODES = [GenerationMode.INT8, GenerationMode.FP32]

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from api.gpt import linears
-from api.gpt.model import GPT, GPTConfig
+from api.gpt.model import GPT
 from api.gpt.request import GenerationMode
+from api.gpt.shape import GPTConfig
 
 MODES = [GenerationMode.INT8, GenerationMode.FP32]
 SHAPES = [(96, 32), (384, 384), (1536, 384), (384, 1536), (65, 384), (7, 20)]  # (N, K)
