@@ -24,7 +24,7 @@ class Decoder:
         self.block_size = model.config.block_size
         self.cache = KVCache(model.config, slots)
         self._model = converted(model, mode)
-        self._head = linear(mode, model.token_embedding.weight)
+        self._head = linear(mode, *model.head_parameters())
         self.rows_apart = False
         self.rows_apart = not self._rows_are_independent()
 

@@ -1,8 +1,9 @@
 """The GPT: token ids in, logits out; the one definition that training, import and serving share.
 
 A pre-norm decoder-only transformer in the shape of GPT-2 (Radford et al. 2019), as nanoGPT
-restates it: learned positions, one fused QKV projection, a four-times-wide GELU feed-forward,
-an output head tied to the token embedding. What varies between checkpoints is in `GPTConfig`.
+restates it: learned positions, one fused QKV projection, a feed-forward, an output head that is
+tied to the token embedding or has weights of its own. What varies between checkpoints is in
+`GPTConfig`; its defaults are what `train` makes.
 
 Shapes: B rows, T positions, C width (`n_embd`), H heads, V vocabulary.
 """
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from api.gpt.shape import GPTConfig
+from api.gpt.shape import NORM_EPS, Activation, GPTConfig
 
 
 class AttentionCache(Protocol):
@@ -33,7 +34,8 @@ class CausalSelfAttention(nn.Module):
         super().__init__()
         self.layer = layer
         self.n_head = config.n_head
-        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=config.bias)
+        qkv_bias = config.bias if config.qkv_bias is None else config.qkv_bias
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd, bias=qkv_bias)
         self.proj = nn.Linear(config.n_embd, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor, cache: AttentionCache | None) -> Tensor:
@@ -49,22 +51,30 @@ class CausalSelfAttention(nn.Module):
         return self.proj(y.transpose(1, 2).reshape(B, T, C))
 
 
+def activate(x: Tensor, activation: Activation) -> Tensor:
+    """Apply the non-linearity of the feed-forward."""
+    if activation == "relu":
+        return F.relu(x)
+    return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
+
+
 class FeedForward(nn.Module):
     def __init__(self, config: GPTConfig) -> None:
         super().__init__()
-        self.up = nn.Linear(config.n_embd, 4 * config.n_embd, bias=config.bias)
-        self.down = nn.Linear(4 * config.n_embd, config.n_embd, bias=config.bias)
+        self.activation = config.activation
+        self.up = nn.Linear(config.n_embd, config.hidden_size, bias=config.bias)
+        self.down = nn.Linear(config.hidden_size, config.n_embd, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(F.gelu(self.up(x)))
+        return self.down(activate(self.up(x), self.activation))
 
 
 class Block(nn.Module):
     def __init__(self, config: GPTConfig, layer: int) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_1 = nn.LayerNorm(config.n_embd, NORM_EPS, bias=config.bias)
         self.attn = CausalSelfAttention(config, layer)
-        self.ln_2 = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_2 = nn.LayerNorm(config.n_embd, NORM_EPS, bias=config.bias)
         self.mlp = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -82,7 +92,10 @@ class GPT(nn.Module):
         self.token_embedding = nn.Embedding(config.vocab_size, config.n_embd)
         self.position_embedding = nn.Embedding(config.block_size, config.n_embd)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
-        self.ln_f = nn.LayerNorm(config.n_embd, bias=config.bias)
+        self.ln_f = nn.LayerNorm(config.n_embd, NORM_EPS, bias=config.bias)
+        self.lm_head: nn.Linear | None = None
+        if not config.tied_head:
+            self.lm_head = nn.Linear(config.n_embd, config.vocab_size, bias=config.head_bias)
         self.apply(self._initialise)
         # Each block adds two branches to the residual stream; scaled so that its variance at
         # the output does not grow with depth (GPT-2, section 2.3).
@@ -108,9 +121,15 @@ class GPT(nn.Module):
             x = block(x, cache)
         return self.ln_f(x)
 
+    def head_parameters(self) -> tuple[Tensor, Tensor | None]:
+        """Return the weight (V, C) and the bias (V,) that turn features into logits."""
+        if self.lm_head is None:
+            return self.token_embedding.weight, None
+        return self.lm_head.weight, self.lm_head.bias
+
     def head(self, features: Tensor) -> Tensor:
         """Project features (..., C) on the vocabulary: logits (..., V)."""
-        return F.linear(features, self.token_embedding.weight)
+        return F.linear(features, *self.head_parameters())
 
     def forward(self, tokens: Tensor) -> Tensor:
         return self.head(self.features(tokens))
