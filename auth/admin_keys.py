@@ -220,8 +220,8 @@ class KeyAdmin:
     def revoke(self, key_id: str, reason: str | None = None) -> dict[str, Any]:
         """Refuse a key for ever, from its next request on."""
         context, now = self._context, self._context.now()
-        context.record(context.directory(), key_id)
-        marked = self._mark_revoked(key_id)
+        tenant = context.record(context.directory(), key_id).tenant
+        marked = self._mark_revoked(tenant, key_id)
 
         def changed(record: KeyRecord) -> KeyRecord:
             if record.state is KeyState.REVOKED:
@@ -272,7 +272,7 @@ class KeyAdmin:
         try:
             if self._context.propagation is not None:
                 started_at = record.rotation.started_at
-                return self._context.propagation.first_use(record.key_id, started_at)
+                return self._context.propagation.first_use(record.tenant, record.key_id, started_at)
         except PropagationUnavailableError:
             pass
         if needed:
@@ -290,10 +290,10 @@ class KeyAdmin:
                     uses |= self._context.propagation.last_used(tenant, key_ids)
         return uses
 
-    def _mark_revoked(self, key_id: str) -> bool:
+    def _mark_revoked(self, tenant: str, key_id: str) -> bool:
         try:
             if self._context.propagation is not None:
-                self._context.propagation.revoke(key_id)
+                self._context.propagation.revoke(tenant, key_id)
                 return True
         except PropagationUnavailableError:
             pass

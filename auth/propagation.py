@@ -20,7 +20,9 @@ from redis.retry import Retry
 
 from auth.errors import AuthError
 from auth.propagation_keys import (
+    GROUPS,
     keyring_pointer,
+    keyring_pointer_copy,
     keyring_versions,
     last_used,
     revoked_marker,
@@ -53,6 +55,15 @@ end
 redis.call('SET', pointer, string.format('%.0f', current), 'EX', ARGV[1])
 redis.call('EXPIRE', versions, ARGV[1])
 return string.format('%.0f', current)
+"""
+
+# The copies that the limiter's scripts read, one under each hash tag. Two who publish at a time may
+# tell theirs in either order.
+_COPY = """
+local known = tonumber(redis.call('GET', KEYS[1]))
+if known == nil or tonumber(ARGV[1]) >= known then
+  redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
+end
 """
 
 T = TypeVar("T")
@@ -116,19 +127,31 @@ class Propagation:
         for name, number in versions.items():
             flat += [name, number]
         keys = [keyring_pointer(document), keyring_versions(document)]
-        return int(cast("str", self._call(lambda: self._publish(keys=keys, args=flat))))
+        pointer = cast("str", self._call(lambda: self._publish(keys=keys, args=flat)))
 
-    def revoke(self, key_id: str) -> None:
+        def copy() -> list[Any]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for group in range(GROUPS):
+                    name = keyring_pointer_copy(document, group)
+                    pipe.eval(_COPY, 1, name, pointer, str(POINTER_SECONDS))
+                return pipe.execute()
+
+        self._call(copy)
+        return int(pointer)
+
+    def revoke(self, tenant: str, key_id: str) -> None:
         """Mark a key as revoked: the next request with it is refused on every instance."""
-        self._call(lambda: self._redis.set(revoked_marker(key_id), "1", ex=REVOKED_SECONDS))
+        marker = revoked_marker(tenant, key_id)
+        self._call(lambda: self._redis.set(marker, "1", ex=REVOKED_SECONDS))
 
-    def revoked(self, key_id: str) -> bool:
+    def revoked(self, tenant: str, key_id: str) -> bool:
         """Say whether the marker is there."""
-        return bool(self._call(lambda: self._redis.exists(revoked_marker(key_id))))
+        return bool(self._call(lambda: self._redis.exists(revoked_marker(tenant, key_id))))
 
-    def first_use(self, key_id: str, started_at: int) -> int | None:
+    def first_use(self, tenant: str, key_id: str, started_at: int) -> int | None:
         """Return when (Unix seconds) a rotation's new secret was first used; None: never."""
-        text = self._call(lambda: self._redis.get(rotation_first_use(key_id, started_at)))
+        name = rotation_first_use(tenant, key_id, started_at)
+        text = self._call(lambda: self._redis.get(name))
         return None if text is None else int(cast("str", text)) // 1000
 
     def last_used(self, tenant: str, key_ids: Iterable[str]) -> dict[str, LastUse]:

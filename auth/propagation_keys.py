@@ -1,9 +1,27 @@
 """The names of the Redis keys that the keyring and the limiter share. Pure.
 
+All that one request needs carries one hash tag, so that a script may touch it on Redis Cluster
+too. A tenant's tag is one of `GROUPS`: so few that what everybody must know (the keyring's
+pointer) can be told under each of them, also to a tenant that nobody has heard of yet.
+
 None of them holds a key, a secret, a prompt or a text; every one is written with a TTL.
 """
 
 from __future__ import annotations
+
+import zlib
+
+GROUPS = 64
+
+
+def tenant_group(tenant: str) -> int:
+    """Return which hash tag the tenant's state is under."""
+    return zlib.crc32(tenant.encode()) % GROUPS
+
+
+def tenant_base(tenant: str) -> str:
+    """What the names of all of a tenant's state begin with."""
+    return f"qg:{{{tenant_group(tenant):02d}}}:{tenant}"
 
 
 def keyring_pointer(document: str) -> str:
@@ -11,24 +29,29 @@ def keyring_pointer(document: str) -> str:
 
     `document` is `Principal.keyring_shard`, the value to compare is `Principal.keyring_version`.
     """
-    return f"qg:keyring:{document}"
+    return f"qg:{{keyring:{document}}}"
 
 
 def keyring_versions(document: str) -> str:
     """Hash: for each document of the keyring, the number of its current secret version."""
-    return f"qg:keyring:{document}:versions"
+    return f"{keyring_pointer(document)}:versions"
 
 
-def revoked_marker(key_id: str) -> str:
+def keyring_pointer_copy(document: str, group: int) -> str:
+    """The pointer again, where the scripts of that group's tenants may read it."""
+    return f"qg:{{{group:02d}}}:keyring:{document}"
+
+
+def revoked_marker(tenant: str, key_id: str) -> str:
     """Exists while a revocation may not yet have reached every instance's keyring."""
-    return f"qg:revoked:{key_id}"
+    return f"{tenant_base(tenant)}:{key_id}:revoked"
 
 
-def rotation_first_use(key_id: str, started_at: int) -> str:
+def rotation_first_use(tenant: str, key_id: str, started_at: int) -> str:
     """Unix milliseconds of the first use of the secret that the rotation begun then issued."""
-    return f"qg:rotation:{key_id}:{started_at}"
+    return f"{tenant_base(tenant)}:{key_id}:rotation:{started_at}"
 
 
 def last_used(tenant: str, key_id: str) -> str:
     """Hash of a key's last admitted request: `at` (Unix seconds) and `address`."""
-    return f"qg:{{{tenant}}}:{key_id}:last-used"
+    return f"{tenant_base(tenant)}:{key_id}:last-used"

@@ -1,41 +1,31 @@
 -- Decide one request: everything is charged, or nothing. See common.lua for the arithmetic.
 --
 -- Answer: {code, index of the binding limit, wait ms, keyring version or -1, sunset ms or -1,
---          now ms, days of this month, instances alive,
+--          now ms, days of this month,
 --          then for each limit in policy.LIMIT_NAMES: remaining, ms until whole again}
 
-local REVOKED, POINTER, FIRST_USE, INSTANCES = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local REVOKED, POINTER, FIRST_USE = KEYS[1], KEYS[2], KEYS[3]
 local keys = {
-  buckets = KEYS[5], leases = KEYS[6], lapsed = KEYS[7], usage = KEYS[8],
-  requests = KEYS[9], chars = KEYS[10], last_used = KEYS[11],
+  buckets = KEYS[4], leases = KEYS[5], lapsed = KEYS[6], usage = KEYS[7],
+  requests = KEYS[8], chars = KEYS[9], last_used = KEYS[10],
 }
 local now = clock_ms(ARGV[1])
 local peeking = ARGV[2] == 'peek'
 local lease, lease_ms, chars = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local never = ARGV[6] == '1'                       -- the plan could never admit so much
-local address, instance = ARGV[7], ARGV[8]
-local role, deadline_ms, grace_ms = ARGV[9], tonumber(ARGV[10]) * 1000, tonumber(ARGV[11]) * 1000
+local address = ARGV[7]
+local role, deadline_ms, grace_ms = ARGV[8], tonumber(ARGV[9]) * 1000, tonumber(ARGV[10]) * 1000
 local limits = {
-  requests = tonumber(ARGV[12]), chars = tonumber(ARGV[13]), day = tonumber(ARGV[14]),
-  month = tonumber(ARGV[15]), concurrency = tonumber(ARGV[16]),
+  requests = tonumber(ARGV[11]), chars = tonumber(ARGV[12]), day = tonumber(ARGV[13]),
+  month = tonumber(ARGV[14]), concurrency = tonumber(ARGV[15]),
 }
-local CONCURRENCY_RETRY_MS = tonumber(ARGV[17])
-local HEARTBEAT_MS = 60000
+local CONCURRENCY_RETRY_MS = tonumber(ARGV[16])
 
 local version = tonumber(redis.call('GET', POINTER)) or -1
 local sunset = -1
 
--- Instances that were heard of lately: how many share the limits when Redis is away.
-local alive = 0
-if instance ~= '' then
-  redis.call('ZADD', INSTANCES, text(now), instance)
-  redis.call('ZREMRANGEBYSCORE', INSTANCES, '-inf', text(now - HEARTBEAT_MS))
-  redis.call('PEXPIRE', INSTANCES, HEARTBEAT_MS)
-  alive = redis.call('ZCARD', INSTANCES)
-end
-
 if redis.call('EXISTS', REVOKED) == 1 then
-  return {'invalid_key', 0, 0, version, sunset, now, 0, alive}
+  return {'invalid_key', 0, 0, version, sunset, now, 0}
 end
 
 if role == 'new' then
@@ -44,13 +34,13 @@ elseif role == 'old' then
   local first_use = tonumber(redis.call('GET', FIRST_USE))
   sunset = first_use and math.min(deadline_ms, first_use + grace_ms) or deadline_ms
   if now >= sunset then
-    return {'invalid_key', 0, 0, version, sunset, now, 0, alive}
+    return {'invalid_key', 0, 0, version, sunset, now, 0}
   end
 end
 
 -- A call that its sender gave up and settled before it was even read: nobody waits for it.
 if not peeking and redis.call('ZSCORE', keys.lapsed, '!' .. lease) then
-  return {'settled', 0, 0, version, sunset, now, 0, alive}
+  return {'settled', 0, 0, version, sunset, now, 0}
 end
 
 local buckets = load_buckets(keys, now)
@@ -144,7 +134,7 @@ end
 local requests_left, requests_reset = left('requests')
 local chars_left, chars_reset = left('chars')
 return {
-  code, binding, wait, version, sunset, now, window.month_days, alive,
+  code, binding, wait, version, sunset, now, window.month_days,
   requests_left, requests_reset,
   chars_left, chars_reset,
   math.max(0, limits.day - day_used), day_used > 0 and window.day_ends - now or 0,

@@ -43,10 +43,12 @@ from api.limits.policy import (
 from api.limits.usage import DayUsage, days_of
 from auth.principal import Principal, SecretRole
 from auth.propagation_keys import (
-    keyring_pointer,
+    keyring_pointer_copy,
     last_used,
     revoked_marker,
     rotation_first_use,
+    tenant_base,
+    tenant_group,
 )
 
 TIMEOUT_SECONDS = 0.05
@@ -127,6 +129,7 @@ class RedisLimiter:
         self._clock, self._monotonic, self._redis_clock_ms = clock, monotonic, redis_clock_ms
         self._on_event = on_event
         self._acquire_script, self._settle_script = _Script("acquire.lua"), _Script("settle.lua")
+        self._heartbeat_script = _Script("heartbeat.lua")
         # RESP2 and no driver info: a new connection asks its first question without a handshake.
         # Any: redis-py's own types do not tell its blocking answers from its awaitable ones.
         self._redis: Any = redis.Redis.from_url(
@@ -231,10 +234,11 @@ class RedisLimiter:
         chars = int(arguments[-1])
         base = _base(principal.tenant, principal.key_id)
         keys = (
-            revoked_marker(principal.key_id),
-            keyring_pointer(principal.keyring_shard),
-            rotation_first_use(principal.key_id, rotation.started_at if rotation else 0),
-            "qg:instances",
+            revoked_marker(principal.tenant, principal.key_id),
+            keyring_pointer_copy(principal.keyring_shard, tenant_group(principal.tenant)),
+            rotation_first_use(
+                principal.tenant, principal.key_id, rotation.started_at if rotation else 0
+            ),
             f"{base}:buckets",
             f"{base}:leases",
             f"{base}:lapsed",
@@ -247,11 +251,10 @@ class RedisLimiter:
             self._acquire_script,
             keys,
             (
-                self._redis_clock_ms() if self._redis_clock_ms else "",
+                self._redis_now(),
                 *arguments,
                 1 if exceeded_for_ever(principal.plan, chars) else 0,
                 address,
-                self._heartbeat(),
                 str(principal.secret_role) if rotation else str(SecretRole.ONLY),
                 rotation.deadline if rotation else 0,
                 rotation.grace_seconds if rotation else 0,
@@ -259,17 +262,21 @@ class RedisLimiter:
                 CONCURRENCY_RETRY_MS,
             ),
         )
-        if reply is not None and reply[7]:
-            self._local.instances = reply[7]
+        if reply is not None:
+            self._heartbeat()
         return reply
 
-    def _heartbeat(self) -> str:
-        """Return this instance's name when it is time to be heard of, else nothing."""
+    def _heartbeat(self) -> None:
+        """When it is time, be heard of, and hear how many share the limits if Redis goes away."""
         now = self._monotonic()
         if now < self._heartbeat_at:
-            return ""
+            return
         self._heartbeat_at = now + _HEARTBEAT_SECONDS
-        return self._instance
+        alive = self._run(
+            self._heartbeat_script, ("qg:instances",), (self._redis_now(), self._instance)
+        )
+        if alive is not None:
+            self._local.instances = alive
 
     def _without_redis(
         self,
@@ -303,6 +310,10 @@ class RedisLimiter:
         # This instance alone cannot say what is left: no numbers rather than wrong ones.
         return replace(decision, limits=(), sunset_at=_sunset(principal))
 
+    def _redis_now(self) -> int | str:
+        """Return what the scripts take for the time: nothing means Redis's own clock."""
+        return self._redis_clock_ms() if self._redis_clock_ms else ""
+
     def _rotated_out(self, principal: Principal) -> bool:
         deadline = _sunset(principal)
         return deadline is not None and self._clock() >= deadline
@@ -319,7 +330,7 @@ class RedisLimiter:
             f"{base}:leases:chars",
         )
         arguments = (
-            self._redis_clock_ms() if self._redis_clock_ms else "",
+            self._redis_now(),
             lease.lease_id,
             settlement.used_chars,
             1 if settlement.whole else 0,
@@ -388,8 +399,8 @@ class RedisLimiter:
 
 
 def _base(tenant: str, key_id: str) -> str:
-    """Return what the names of a key's state begin with; the braces put a tenant in one slot."""
-    return f"qg:{{{tenant}}}:{key_id}"
+    """Return what the names of a key's state begin with."""
+    return f"{tenant_base(tenant)}:{key_id}"
 
 
 def _sunset(principal: Principal) -> int | None:
@@ -401,7 +412,7 @@ def _sunset(principal: Principal) -> int | None:
 
 def _decision(principal: Principal, reply: list[Any], chars: int) -> Decision:
     """Read the answer of acquire.lua, which lists what it holds."""
-    code, binding, wait_ms, version, sunset_ms, _, month_days, _, *states = reply
+    code, binding, wait_ms, version, sunset_ms, _, month_days, *states = reply
     known = Decision(
         None,
         keyring_version=version if version >= 0 else None,

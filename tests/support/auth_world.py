@@ -143,10 +143,10 @@ class World:
         admin.tenants.add(name, plan)
         return admin
 
-    def first_use(self, key_id: str, started_at: int, at: float) -> None:
+    def first_use(self, key_id: str, started_at: int, at: float, tenant: str = "acme") -> None:
         """Note the first use of a rotation's new secret, as the limiter does."""
         with redis.Redis.from_url(self.redis_url) as client:
-            client.set(rotation_first_use(key_id, started_at), int(at * 1000), ex=86_400)
+            client.set(rotation_first_use(tenant, key_id, started_at), int(at * 1000), ex=86_400)
 
     def accepted(self, keyring: KeyringStore, key: str, address: str = "192.0.2.9") -> bool:
         """Say whether a key is accepted by an instance, as it is when asked."""

@@ -301,7 +301,7 @@ def test_revocation_marks_the_key_in_redis_before_it_writes_the_keyring(world):
         away.keys.revoke(issued["key_id"])
     away._context.changes.apply = append
     with redis.Redis.from_url(world.redis_url) as client:
-        assert client.exists(revoked_marker(issued["key_id"]))
+        assert client.exists(revoked_marker("acme", issued["key_id"]))
     assert away.keys.revoke(issued["key_id"])["state"] == "revoked"
 
 

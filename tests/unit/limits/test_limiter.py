@@ -12,7 +12,13 @@ import redis
 from api.limits.limiter import RedisLimiter
 from api.limits.policy import LIMIT_NAMES, Decision
 from auth.principal import Principal, Rotation, SecretRole
-from auth.propagation_keys import keyring_pointer, last_used, revoked_marker
+from auth.propagation_keys import (
+    keyring_pointer_copy,
+    last_used,
+    revoked_marker,
+    tenant_base,
+    tenant_group,
+)
 from tests.support.callers import caller, plan_of
 
 
@@ -135,7 +141,7 @@ def test_a_changed_plan_keeps_what_was_used(limiter, clock):
 def test_a_revoked_key_is_refused_by_the_next_call(limiter, client):
     """The marker alone is enough, whatever this instance's keyring still says."""
     assert ask(limiter, caller()).allowed
-    client.set(revoked_marker(caller().key_id), "1", ex=60)
+    client.set(revoked_marker("acme", caller().key_id), "1", ex=60)
     decision = ask(limiter, caller())
     assert (decision.code, decision.limits) == ("invalid_key", ())
     assert limiter.peek(caller()).code == "invalid_key"
@@ -145,10 +151,10 @@ def test_every_answer_carries_the_current_keyring_version(limiter, client):
     """Admitted or not, the caller learns whether its keyring is stale; unknown is None."""
     principal = caller(plan_of(requests_per_minute=1))
     assert ask(limiter, principal).keyring_version is None
-    client.set(keyring_pointer("keyring-00"), 7)
+    client.set(keyring_pointer_copy("keyring-00", tenant_group("acme")), 7)
     assert ask(limiter, principal).keyring_version == 7
     assert limiter.peek(principal).keyring_version == 7
-    client.set(revoked_marker(principal.key_id), "1", ex=60)
+    client.set(revoked_marker("acme", principal.key_id), "1", ex=60)
     assert ask(limiter, principal).keyring_version == 7
 
 
@@ -252,9 +258,7 @@ def test_every_redis_key_ends_and_names_no_secret(limiter, client, clock):
     assert names
     for name in names:
         assert client.pttl(name) > 0, name
-        assert name.startswith(("qg:{acme}:0123456789ab:", "qg:rotation:0123456789ab:")) or (
-            name == "qg:instances"
-        ), name
+        assert name.startswith(f"{tenant_base('acme')}:0123456789ab:") or name == "qg:instances"
 
 
 def test_threads_on_one_key_admit_exactly_the_quota(redis_url):

@@ -10,6 +10,7 @@ import redis
 from api.limits.limiter import LimiterUnavailableError, RedisLimiter
 from api.limits.usage import DayUsage, Usage, by_day, by_key, days_of, total
 from auth.principal import Principal
+from auth.propagation_keys import tenant_base
 from tests.support.callers import caller, plan_of
 
 FIRST, SECOND = caller(key_id="aaaaaaaaaaaa"), caller(key_id="bbbbbbbbbbbb")
@@ -55,10 +56,10 @@ def test_the_ledger_reaches_back_400_days_and_no_further(limiter, clock, client)
         date(2026, 11, 24),
         date(2026, 11, 24) + timedelta(days=400),
     ]
-    assert "2026-11:chars" in client.hkeys("qg:{acme}:aaaaaaaaaaaa:usage")
+    assert "2026-11:chars" in client.hkeys(f"{tenant_base('acme')}:aaaaaaaaaaaa:usage")
     clock.advance(31 * 24 * 3600)
     use(limiter, FIRST, 4)
-    assert "2026-11:chars" not in client.hkeys("qg:{acme}:aaaaaaaaaaaa:usage")
+    assert "2026-11:chars" not in client.hkeys(f"{tenant_base('acme')}:aaaaaaaaaaaa:usage")
 
 
 def test_calendar_of_the_script_is_the_calendar(limiter, clock, client):
@@ -94,5 +95,5 @@ def test_a_ledger_of_a_newer_release_can_be_read():
 def test_a_refused_stranger_leaves_a_ledger_that_ends(limiter, client: redis.Redis):
     """Refusals alone create one key, with a time-to-live."""
     limiter.acquire(caller(plan_of(max_num_chars=10)), chars=11, lease_seconds=1, address="")
-    assert list(client.scan_iter("*usage")) == ["qg:{acme}:0123456789ab:usage"]
-    assert client.ttl("qg:{acme}:0123456789ab:usage") > 400 * 24 * 3600
+    assert list(client.scan_iter("*usage")) == [f"{tenant_base('acme')}:0123456789ab:usage"]
+    assert client.ttl(f"{tenant_base('acme')}:0123456789ab:usage") > 400 * 24 * 3600
