@@ -8,6 +8,9 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 UV ?= uv
 ARGS ?=
+# Whole files side by side, the slow ones (chaos, e2e) first; more than a few would only crowd out
+# the servers and browsers that the tests start. PARALLEL= runs them one after the other.
+PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +29,7 @@ run: $(STAMP) ## start the API (127.0.0.1:8080) and the web app (127.0.0.1:8501)
 	@exec $(BIN)/python -m deploy.local
 
 test: $(STAMP) browser ## run the whole test suite (ARGS="..." goes to pytest)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: $(STAMP) ## format, lint, types, import rules
 	@$(BIN)/ruff format --check .
