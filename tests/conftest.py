@@ -9,6 +9,7 @@ pytest_plugins = (
     "tests.support.api_bench",
     "tests.support.api_server",
     "tests.support.auth_world",
+    "tests.support.bpe",
     "tests.support.browser",
     "tests.support.edge_proxy",
     "tests.support.fake_api",

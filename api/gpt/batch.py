@@ -13,7 +13,6 @@ from torch import Tensor
 from api.gpt.decoder import Decoder
 from api.gpt.row import Row
 from api.gpt.sampling import sample
-from api.gpt.tokenizer import CharTokenizer
 
 PORTION = 64  # tokens read between two steps of the running rows
 
@@ -21,8 +20,8 @@ PORTION = 64  # tokens read between two steps of the running rows
 class Batch:
     """At most as many rows as the decoder has slots; the caller sees to that."""
 
-    def __init__(self, decoder: Decoder, tokenizer: CharTokenizer) -> None:
-        self._decoder, self._tokenizer = decoder, tokenizer
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder = decoder
         self._decoding: list[Row] = []  # in the order of the cache's rows
         self._staged: Row | None = None  # being read
         self._moved: deque[Row] = deque()  # running, to be read again: before any new one
@@ -85,7 +84,7 @@ class Batch:
         """Draw each row's next token; set aside the rows whose window it moves."""
         generated = 0
         for row, token in zip(rows, sample(logits, [row.draw() for row in rows]), strict=True):
-            generated += row.take(token, self._tokenizer.decode([token]))
+            generated += row.take(token)
             if not row.generation.ended and row.move_window():
                 self._stop_decoding(row)
                 self._moved.append(row)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -19,14 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, deserialize
 
+from api.gpt import tokenizer as tokenizers
 from api.gpt.shape import GPTConfig
-from api.gpt.tokenizer import CharTokenizer
+from api.gpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch takes seconds to import, and serving can do without
     from api.gpt.model import GPT
 
 FORMAT = "quillgate-gpt/1"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+LIMITS = {"manifest.json": 2**16, "config.json": 2**20, "tokenizer.json": 2**26}  # bytes
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
     "F16": np.dtype("<f2"),
@@ -45,7 +48,7 @@ class Checkpoint:
     name: str
     config: GPTConfig
     weights: Mapping[str, NDArray[np.float32]]  # converted when looked up
-    tokenizer: CharTokenizer
+    tokenizer: Tokenizer
     start_text: str  # what generation continues when no prompt is given
     sha256: str  # of model.safetensors
 
@@ -83,7 +86,7 @@ class _Weights(Mapping[str, NDArray[np.float32]]):
 
 
 def save(
-    directory: Path, *, name: str, model: GPT, tokenizer: CharTokenizer, start_text: str = "\n"
+    directory: Path, *, name: str, model: GPT, tokenizer: Tokenizer, start_text: str = "\n"
 ) -> None:
     """Write the four files; weights in bfloat16. `manifest.json` comes last and makes it whole."""
     import torch
@@ -126,9 +129,7 @@ def load(directory: Path) -> Checkpoint:
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"config.json: {exc}") from exc
     try:
-        tokenizer = CharTokenizer.from_json(
-            _parse_json(contents["tokenizer.json"], "tokenizer.json")
-        )
+        tokenizer = tokenizers.from_json(_parse_json(contents["tokenizer.json"], "tokenizer.json"))
     except ValueError as exc:
         raise CheckpointError(f"tokenizer.json: {exc}") from exc
     if tokenizer.vocab_size != model_config.vocab_size:
@@ -136,15 +137,17 @@ def load(directory: Path) -> Checkpoint:
             f"tokenizer.json has {tokenizer.vocab_size} tokens, "
             f"config.json says vocab_size {model_config.vocab_size}"
         )
-    start_text = config.get("start_text", "\n")
-    if not isinstance(start_text, str) or not start_text:
-        raise CheckpointError('config.json: "start_text" must be a string of at least 1 character')
+    name, start_text = config.get("name", directory.name), config.get("start_text", "\n")
+    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 100:
+        raise CheckpointError('config.json: "name" must be 1 to 100 characters that print')
+    if not isinstance(start_text, str) or not 1 <= len(start_text) <= 4000:
+        raise CheckpointError('config.json: "start_text" must be a string of 1 to 4000 characters')
     try:
         tokenizer.encode(start_text)
     except ValueError as exc:
         raise CheckpointError(f'config.json: "start_text": {exc}') from exc
     return Checkpoint(
-        name=str(config.get("name", directory.name)),
+        name=name,
         config=model_config,
         weights=_Weights(_tensors(model_config, contents["model.safetensors"])),
         tokenizer=tokenizer,
@@ -195,6 +198,8 @@ def _verified_contents(directory: Path) -> dict[str, bytes]:
 
 def _read(path: Path) -> bytes:
     try:
+        if path.stat().st_size > LIMITS.get(path.name, math.inf):
+            raise CheckpointError(f"{path.name}: larger than {LIMITS[path.name]} bytes")
         return path.read_bytes()
     except OSError as exc:
         raise CheckpointError(f"{path.name}: {exc.strerror or exc}") from exc
@@ -203,7 +208,7 @@ def _read(path: Path) -> bytes:
 def _parse_json(data: bytes, file: str) -> Any:
     try:
         return json.loads(data)
-    except (UnicodeDecodeError, json.JSONDecodeError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise CheckpointError(f"{file}: not JSON: {exc}") from exc
 
 

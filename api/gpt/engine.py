@@ -72,7 +72,7 @@ class Engine:
         decoder = Decoder(checkpoint.model, self.mode, slots)
         if decoder.rows_apart:
             log.warning("mode %s is not exact here: rows are computed one at a time", self.mode)
-        self._batch = Batch(decoder, checkpoint.tokenizer)  # the engine's thread only
+        self._batch = Batch(decoder)  # the engine's thread only
         self._scheduler = Scheduler(
             slots=slots,
             queue_limit=queue_limit,
@@ -114,7 +114,7 @@ class Engine:
         """
         prompt = self._tokenizer.encode(request.prompt)
         generation = Generation(request, clock=self._clock, on_abort=self._on_abort)
-        row = Row(generation, prompt, self._block_size)
+        row = Row(generation, prompt, self._block_size, self._tokenizer)
         job = Job(
             request.request_id,
             request.tenant,

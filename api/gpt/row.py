@@ -5,6 +5,7 @@ from __future__ import annotations
 from api.gpt.generation import Generation
 from api.gpt.request import FinishReason
 from api.gpt.sampling import Draw
+from api.gpt.tokenizer import Tokenizer
 from api.gpt.transcript import Transcript
 from api.gpt.window import window_start
 
@@ -12,12 +13,15 @@ from api.gpt.window import window_start
 class Row:
     """Touched by the engine's thread only; everything in it follows from the request alone."""
 
-    def __init__(self, generation: Generation, prompt: list[int], block_size: int) -> None:
+    def __init__(
+        self, generation: Generation, prompt: list[int], block_size: int, tokenizer: Tokenizer
+    ) -> None:
         """Raise ValueError for an empty prompt: there is nothing to continue."""
         if not prompt:
             raise ValueError("a prompt has at least 1 character")
         self.generation, self.tokens, self.block_size = generation, prompt, block_size
         request = generation.request
+        self._end_of_text, self._detokenizer = tokenizer.end_of_text, tokenizer.detokenizer()
         self._transcript = Transcript(request.num_chars, request.stop)
         self._prompt_length = len(prompt)
         self.window = window_start(len(prompt), block_size)  # the first token in view
@@ -56,10 +60,13 @@ class Row:
             top_p=request.top_p,
         )
 
-    def take(self, token: int, piece: str) -> int:
+    def take(self, token: int) -> int:
         """Add the token that was drawn, hand out what it decides; return how many characters."""
         self.tokens.append(token)
-        text = self._transcript.push(piece)
+        if token == self._end_of_text:
+            text = self._transcript.push(self._detokenizer.flush()) + self._transcript.end()
+        else:
+            text = self._transcript.push(self._detokenizer.push(token))
         self.generation.put(text)
         if self._transcript.finish_reason is not None:
             self.generation.end(self._transcript.finish_reason)

@@ -1,7 +1,8 @@
 """What of the sampled text is the answer: its first characters, up to a stop string.
 
-Let T be the endless text that a request's tokens spell and s where the first stop string to be
-completed begins. The answer to a request for n characters is T[:min(n, s)]. Characters that may
+Let T be the text that a request's tokens spell, endless unless the end-of-text token comes, and s
+where the first stop string to be completed begins. The answer to a request for n characters is
+T[:min(n, s)]. Characters that may
 turn out to begin a stop string are held back until that is decided, for which a few tokens more
 than n may have to be sampled. So every answer, streamed or not, cut short or not, is a prefix of
 the answer for more.
@@ -32,6 +33,14 @@ class Transcript:
             if self.finish_reason is not None:
                 break
         return released
+
+    def end(self) -> str:
+        """Return what was held back: nothing follows, so it begins no stop string."""
+        if self.finish_reason is not None:
+            return ""
+        text = self._release(len(self._held))
+        self.finish_reason = self.finish_reason or FinishReason.STOP
+        return text
 
     def _push(self, character: str) -> str:
         self._held += character

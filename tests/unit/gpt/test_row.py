@@ -3,12 +3,13 @@
 from api.gpt.generation import Generation
 from api.gpt.request import FinishReason, GenerationRequest
 from api.gpt.row import Row
+from api.gpt.tokenizer import CharTokenizer
 
 
 def row(prompt, *, num_chars=100, block_size=8, **more):
     request = GenerationRequest("r", "t", "p", seed=5, num_chars=num_chars, **more)
     generation = Generation(request, clock=lambda: 0.0, on_abort=lambda _: None)
-    return Row(generation, list(prompt), block_size)
+    return Row(generation, list(prompt), block_size, CharTokenizer("abx"))
 
 
 def test_draws_are_numbered_by_what_was_generated():
@@ -18,7 +19,7 @@ def test_draws_are_numbered_by_what_was_generated():
         subject, positions = row(prompt), []
         for _ in range(30):
             positions.append(subject.draw().position)
-            subject.take(2, "x")
+            subject.take(2)
             subject.move_window()
         assert positions == list(range(30))
 
@@ -28,7 +29,7 @@ def test_positions_stay_within_the_context():
     subject = row([1] * 5)
     for _ in range(40):
         subject.read = subject.position + 1
-        subject.take(2, "x")
+        subject.take(2)
         if subject.move_window():
             assert subject.read == 0
         assert 0 <= subject.position < 8
