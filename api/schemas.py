@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstr
 from pydantic import ValidationError as PydanticError
 
 from api.errors import FieldError, ProblemError
-from auth.admin_keys import DEADLINE_SECONDS, GRACE_SECONDS
+from auth.admin_rotation import DEADLINE_SECONDS, GRACE_SECONDS
 
 MAX_PROMPT_CHARS = 4000
 MAX_SEED = 2**63 - 1

@@ -1,4 +1,4 @@
-"""`python -m auth`: the admin's command line, on the secret store and Redis directly.
+"""`python -m auth`: the admin's command line, on the secret store and Redis or through the API.
 
 Exit status 0: done. 1: refused or failed, with the reason in one line on stderr. 2: usage.
 """
@@ -20,10 +20,12 @@ import structlog
 from auth.audit import Actor
 from auth.cli_output import as_json, as_text
 from auth.cli_parser import parser
-from auth.config import AuthSettings, SettingsError
+from auth.config import AuthSettings, RemoteSettings, SettingsError
+from auth.csv_rows import as_csv
 from auth.embedded_redis import EmbeddedRedisError, ensure
 from auth.errors import AuthError
 from auth.propagation import ADMIN_TIMEOUT_SECONDS
+from auth.remote import Remote, RemoteAdmin
 from auth.secrets import SecretStoreError
 from auth.stores import open_stores
 
@@ -44,13 +46,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     ) as exc:
         print(f"refused: {exc}", file=sys.stderr)
         return 1
-    print(as_json(answer) if args.json else as_text(args.room, answer))
-    for warning in answer.get("warnings", ()) if isinstance(answer, dict) else ():
+    if not args.json and getattr(args, "answers_csv", False):
+        print(as_csv(answer))
+    else:
+        print(as_json(answer) if args.json else as_text(args.room, answer))
+    rows = [
+        one for one in (answer if isinstance(answer, list) else [answer]) if isinstance(one, dict)
+    ]
+    for warning in dict.fromkeys(one for row in rows for one in row.get("warnings", ())):
         print(f"warning: {warning}", file=sys.stderr)
-    return 0
+    failed = sum("error" in row for row in rows)
+    if failed:
+        print(f"refused: {failed} of {len(rows)} rows were not done", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _run(args: Any) -> Any:
+    remote = RemoteSettings.from_env(args.api)
+    if remote is not None:
+        return args.run(RemoteAdmin(Remote(remote.url, remote.key)), args)
     settings = AuthSettings.from_env()
     with ExitStack() as exits:
         redis_url = settings.redis_url

@@ -8,14 +8,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from auth.admin_bulk import KeyBulk
 from auth.admin_context import AdminContext
 from auth.admin_keys import KeyAdmin, KeySettings
+from auth.admin_peppers import PepperAdmin
+from auth.admin_rights import RightsCheck
 from auth.admin_tenants import TenantAdmin
 from auth.admin_users import UserAdmin
+from auth.audit import BrokenChainError
+from auth.audit_agreement import disagreement
 from auth.errors import AdminRefusedError
-from auth.secrets import SecretPermissionError, SecretStoreError
+from auth.rights import Identity, gcloud_lines
 
 __all__ = ["Admin", "AdminRefusedError", "KeySettings"]
+
+
+VERIFICATIONS = 3  # a change may come between the reading of the chain and of its document
 
 
 class Admin:
@@ -25,6 +33,8 @@ class Admin:
         self._context = context
         self.tenants = TenantAdmin(context)
         self.keys = KeyAdmin(context)
+        self.bulk = KeyBulk(context, self.keys)
+        self.peppers = PepperAdmin(context)
         self.users = UserAdmin(context, self.keys)
 
     def set_up(self) -> None:
@@ -38,45 +48,23 @@ class Admin:
         return records if limit is None else records[-limit:]
 
     def verify_audit(self) -> dict[str, Any]:
-        """Prove the chain whole. Raise BrokenChainError naming the first record that is wrong."""
-        self._context.directory()
-        count, last = self._context.audit.verify()
-        return {"records": count, "last_hash": last, "whole": True}
+        """Prove the chain whole, and that every document is what its last record left.
 
-    def check_secrets(self) -> list[dict[str, Any]]:
-        """Try what each document needs, and return for each what this identity lacks."""
-        names, directory = self._context.names, self._context.directory()
-        shards = [names.shard(index) for index in range(directory.shards)]
-        documents = [names.directory, *shards, names.users, names.audit]
-        peppers = [names.pepper(one) for one in directory.pepper_ids]
-        return [self._check_document(name) for name in documents] + [
-            self._check_read(name) for name in peppers
-        ]
+        Raise BrokenChainError naming the first record or document that is wrong.
+        """
+        context = self._context
+        names = [*context.keyring_documents(context.directory()), context.names.users]
+        for _ in range(VERIFICATIONS):
+            chain = context.audit.verify()
+            wrong = disagreement(context.document, names, chain.last)
+            if wrong is None:
+                return {"records": chain.records, "last_hash": chain.last_hash, "whole": True}
+        raise BrokenChainError(wrong)
 
-    def _check_document(self, name: str) -> dict[str, Any]:
-        """A version that no alias ever names shows the right to write and changes nothing."""
-        secrets = self._context.secrets
-        missing = []
-        for right, attempt in (
-            ("read", lambda: secrets.access(name, "current")),
-            ("read its aliases", lambda: secrets.read_alias(name, "current")),
-            ("add and destroy versions", lambda: self._add_and_destroy(name)),
-        ):
-            try:
-                attempt()
-            except SecretPermissionError:
-                missing.append(right)
-            except SecretStoreError as exc:
-                missing.append(f"{right}: {exc}")
-        return {"secret": name, "missing": missing}
+    def grants(self) -> str:
+        """Return the `gcloud` lines that create every identity with its rights."""
+        return "\n".join(gcloud_lines(self._context.names))
 
-    def _check_read(self, name: str) -> dict[str, Any]:
-        try:
-            self._context.secrets.access(name, 1)
-        except SecretStoreError as exc:
-            return {"secret": name, "missing": [f"read: {exc}"]}
-        return {"secret": name, "missing": []}
-
-    def _add_and_destroy(self, name: str) -> None:
-        number = self._context.secrets.add_version(name, b"secrets check")
-        self._context.secrets.destroy_version(name, number)
+    def check_secrets(self, identity: Identity = Identity.OPERATOR) -> list[dict[str, Any]]:
+        """Return for each secret what this identity lacks, and holds beyond what it needs."""
+        return RightsCheck(self._context).check(identity)

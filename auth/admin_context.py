@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets as random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from auth import directory as directories
 from auth import keyring as keyrings
 from auth import users as people
 from auth.audit import Actor, AuditLog
-from auth.changes import Changes, Entry, Outcome
+from auth.changes import Changes, Decision, Entry, Outcome
 from auth.directory import Directory, Tenant
-from auth.documents import Documents
+from auth.documents import Document, Documents
 from auth.errors import AdminRefusedError, UnknownNameError
 from auth.fields import NAME
 from auth.keyring import KeyRecord, KeyRing, shard_of
@@ -81,12 +81,16 @@ class AdminContext:
         return self.secrets.access(self.names.pepper(pepper_id), 1).data
 
     def current(self, name: str) -> Mapping[str, Any]:
-        """Return a document's body as of now: Redis knows of versions that aliases do not yet."""
+        """Return a document's body as of now."""
+        return self.document(name).body
+
+    def document(self, name: str) -> Document:
+        """Return a document as of now: Redis knows of versions that aliases do not yet."""
         known: Mapping[str, int] = {}
         with suppress(PropagationUnavailableError):
             if self.propagation is not None:
                 _, known = self.propagation.versions(self.names.keyring)
-        return self.documents.read_at_least(name, known.get(name, 0)).body
+        return self.documents.read_at_least(name, known.get(name, 0))
 
     def directory(self) -> Directory:
         """Return the directory. Raise AdminRefusedError if nothing was set up."""
@@ -96,6 +100,11 @@ class AdminContext:
             raise AdminRefusedError(
                 "nothing is set up here yet: `tenants add` makes the first tenant"
             ) from exc
+
+    def keyring_documents(self, directory: Directory) -> list[str]:
+        """Return the names of the directory and of every shard."""
+        shards = [self.names.shard(index) for index in range(directory.shards)]
+        return [self.names.directory, *shards]
 
     def web_users(self) -> Users:
         """Return every web user by name."""
@@ -128,27 +137,29 @@ class AdminContext:
     def change_directory(self, edit: Callable[[Directory], tuple[Directory, Entry]]) -> Outcome:
         """Change the directory; `edit` may be called several times."""
 
-        def decide(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Entry]:
+        def decide(body: Mapping[str, Any]) -> Decision:
             directory, entry = edit(directories.from_body(body))
-            return directories.to_body(directory), entry
+            return directories.to_body(directory), [entry]
 
         return self.changes.apply(self.names.directory, self.actor, decide)
 
-    def change_ring(self, shard: int, edit: Callable[[KeyRing], tuple[KeyRing, Entry]]) -> Outcome:
+    def change_ring(
+        self, shard: int, edit: Callable[[KeyRing], tuple[KeyRing, Sequence[Entry]]]
+    ) -> Outcome:
         """Change a shard of the keyring; `edit` may be called several times."""
 
-        def decide(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Entry]:
-            ring, entry = edit(keyrings.from_body(body))
-            return keyrings.to_body(ring), entry
+        def decide(body: Mapping[str, Any]) -> Decision:
+            ring, entries = edit(keyrings.from_body(body))
+            return keyrings.to_body(ring), entries
 
         return self.changes.apply(self.names.shard(shard), self.actor, decide)
 
     def change_users(self, edit: Callable[[Users], tuple[Users, Entry]]) -> Outcome:
         """Change the web users; `edit` may be called several times."""
 
-        def decide(body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Entry]:
+        def decide(body: Mapping[str, Any]) -> Decision:
             users, entry = edit(people.from_body(body))
-            return people.to_body(users), entry
+            return people.to_body(users), [entry]
 
         return self.changes.apply(self.names.users, self.actor, decide)
 

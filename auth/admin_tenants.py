@@ -1,4 +1,4 @@
-"""The admin's operations on tenants and on peppers."""
+"""The admin's operations on tenants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from auth.admin_context import AdminContext, answered, check_name
 from auth.changes import Entry
 from auth.directory import Directory, Tenant, TenantState
 from auth.errors import AdminRefusedError
-from auth.keyring import KeyState
 from auth.views import tenant_view
 
 
@@ -56,46 +55,6 @@ class TenantAdmin:
     def enable(self, name: str) -> dict[str, Any]:
         """Accept the tenant's keys again."""
         return self._change(name, "tenant.enable", state=TenantState.ACTIVE)
-
-    def rotate_pepper(self) -> dict[str, Any]:
-        """Digest new secrets under a new pepper; drop older ones that no secret is left under.
-
-        Keys are not issued again for it: each moves with its next rotation.
-        """
-        context = self._context
-        used = self._peppers_in_use()
-        directory = context.directory()
-        kept = tuple(
-            one for one in directory.pepper_ids if one in used or one == directory.pepper_id
-        )
-        if len(kept) > 1:
-            raise AdminRefusedError(
-                f"secrets are still digested under the pepper before: {used} by pepper"
-            )
-        pepper_id = f"p{int(directory.pepper_id[1:]) + 1}"
-        context.create_pepper(pepper_id)
-
-        def edit(current: Directory) -> tuple[Directory, Entry]:
-            if current.pepper_ids != directory.pepper_ids:
-                raise AdminRefusedError("somebody else rotated the pepper just now")
-            new = replace(current, pepper_id=pepper_id, pepper_ids=(*kept, pepper_id))
-            before, after = list(current.pepper_ids), list(new.pepper_ids)
-            entry = Entry("pepper.rotate", pepper_id, {"peppers": before}, {"peppers": after})
-            return new, entry
-
-        outcome = context.change_directory(edit)
-        for one in set(directory.pepper_ids) - set(kept):
-            context.secrets.delete_secret(context.names.pepper(one))
-        view = {"pepper_id": pepper_id, "pepper_ids": [*kept, pepper_id], "secrets": used}
-        return answered(view, outcome)
-
-    def _peppers_in_use(self) -> dict[str, int]:
-        """Return how many secrets of keys that were not revoked there are under each pepper."""
-        used: dict[str, int] = {}
-        for record in self._context.records(self._context.directory()):
-            for secret in record.secrets if record.state is KeyState.ACTIVE else ():
-                used[secret.pepper_id] = used.get(secret.pepper_id, 0) + 1
-        return used
 
     def _change(
         self, name: str, action: str, plan: str | None = None, state: TenantState | None = None

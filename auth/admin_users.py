@@ -7,12 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from auth.admin_context import AdminContext, answered, check_name
-from auth.admin_keys import KeyAdmin
+from auth.admin_keys import KeyAdmin, KeySettings
 from auth.api_key import parse
 from auth.changes import Entry
 from auth.errors import AdminRefusedError, InvalidApiKeyError
 from auth.principal import Scope
 from auth.users import (
+    WEB_KEY_SECONDS,
+    WEB_USERS_SECONDS,
     Role,
     User,
     Users,
@@ -55,7 +57,7 @@ class UserAdmin:
         if name in context.web_users():
             raise AdminRefusedError(f"there is a user {name} already")
         scopes = USER_SCOPES | ({Scope.ADMIN} if Role.ADMIN in granted else set())
-        issued = self._keys.issue(tenant, f"web user {name}", scopes)
+        issued = self._keys.issue(tenant, f"web user {name}", scopes, forwarded_for=[name])
         context.users.keep_key(name, issued["key"])
         user = User(
             name=name,
@@ -74,7 +76,7 @@ class UserAdmin:
             return with_user(users, user), Entry("user.add", name, None, user_view(user))
 
         outcome = context.change_users(edit)
-        return answered(user_view(user) | _shown(chosen, password), outcome)
+        return answered(_told(user) | _shown(chosen, password), outcome)
 
     def list(self) -> list[dict[str, Any]]:
         """Return every user by name."""
@@ -104,7 +106,16 @@ class UserAdmin:
     def set_roles(self, name: str, roles: Iterable[str]) -> dict[str, Any]:
         """Give a user other roles, and their key the scope that goes with them."""
         granted = checked_roles(roles)
-        return self._change(name, "user.set-role", lambda user: replace(user, roles=granted))
+        view = self._change(name, "user.set-role", lambda user: replace(user, roles=granted))
+        if view["key_id"] is not None:
+            key = self._keys.show(view["key_id"])
+            scopes = {Scope(one) for one in key["scopes"]} - {Scope.ADMIN}
+            if Role.ADMIN in granted:
+                scopes.add(Scope.ADMIN)
+            # A key that others share keeps its scopes: a role is one person's.
+            if key["forwarded_for"] == [name] and key["state"] == "active":
+                self._keys.set(view["key_id"], KeySettings(scopes=frozenset(scopes)))
+        return view
 
     def assign_key(self, name: str, key: str) -> dict[str, Any]:
         """Forward another key for a user; it must be a live key of the user's tenant."""
@@ -117,9 +128,13 @@ class UserAdmin:
         if record.tenant != user.tenant:
             raise AdminRefusedError(f"key {record.key_id} belongs to tenant {record.tenant}")
         self._context.users.keep_key(name, key)
-        return self._change(
+        self._keys.forward(record.key_id, name, forwarded=True)
+        view = self._change(
             name, "user.assign-key", lambda user: replace(user, key_id=record.key_id)
         )
+        if user.key_id is not None and user.key_id != record.key_id:
+            self._keys.forward(user.key_id, name, forwarded=False)
+        return view | {"web_app_sees_within_seconds": WEB_KEY_SECONDS}
 
     def disable(self, name: str) -> dict[str, Any]:
         """Let a user log in no more; their sessions end, their key stays."""
@@ -141,7 +156,7 @@ class UserAdmin:
 
         self._context.directory()
         outcome = self._context.change_users(edit)
-        return answered(user_view(done[0]), outcome)
+        return answered(_told(done[0]), outcome)
 
 
 def checked_roles(names: Iterable[str]) -> frozenset[Role]:
@@ -160,6 +175,11 @@ def _found(users: Users, name: str) -> User:
     if user is None:
         raise AdminRefusedError(f"there is no user {name}")
     return user
+
+
+def _told(user: User) -> dict[str, Any]:
+    """Return a user just changed, with how late the web app may see it."""
+    return user_view(user) | {"web_app_sees_within_seconds": WEB_USERS_SECONDS}
 
 
 def _shown(chosen: str, given: str | None) -> dict[str, str]:

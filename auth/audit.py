@@ -1,7 +1,9 @@
 """The audit chain: who changed what, when, from where, before and after; never a secret.
 
 Each record holds the SHA-256 of itself and the hash of the one before, so a record that is
-changed, dropped or moved breaks the chain at a place that `verify` names. The head is one
+changed, dropped or moved breaks the chain at a place that `verify` names, and the digest of what
+its change left of the document, so that the data can be held against it
+(auth/audit_agreement.py). The head is one
 document, changed by compare-and-swap; when it is full its records go into an archive version.
 `watermarks` says for each document which of its changes the chain holds: a record is appended
 once, however often its writer tried, and one that is missing is noticed.
@@ -13,7 +15,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import structlog
 
@@ -50,6 +52,14 @@ class Head:
     records: tuple[Mapping[str, Any], ...]
     archives: tuple[int, ...]  # versions of the archive, oldest first
     watermarks: Mapping[str, int]
+
+
+class Verified(NamedTuple):
+    """A chain that holds: how long it is, how it ends, and each document's last record."""
+
+    records: int
+    last_hash: str
+    last: Mapping[str, Mapping[str, Any]]
 
 
 EMPTY = Head(first=1, previous=START, records=(), archives=(), watermarks={})
@@ -104,10 +114,10 @@ class AuditLog:
         """Return for each document the number of its last change that the chain holds."""
         return self._head().watermarks
 
-    def verify(self) -> tuple[int, str]:
-        """Return how many records there are and the last hash. Raise BrokenChainError."""
+    def verify(self) -> Verified:
+        """Read the whole chain. Raise BrokenChainError naming the first record that is wrong."""
         count, previous = 0, START
-        seen: dict[str, int] = {}
+        last: dict[str, Mapping[str, Any]] = {}
         for record in self.records():
             count += 1
             if record.get("number") != count:
@@ -115,10 +125,11 @@ class AuditLog:
             if record.get("previous") != previous or record.get("hash") != _hash(record):
                 raise BrokenChainError(f"record {count} was changed")
             previous = str(record["hash"])
-            seen[str(record["document"])] = int(record["sequence"])
+            last[str(record["document"])] = record
+        seen = {name: record["sequence"] for name, record in last.items()}
         if seen != dict(self.watermarks()):
             raise BrokenChainError(f"records are missing after record {count}")
-        return count, previous
+        return Verified(count, previous, last)
 
     def _head(self) -> Head:
         return head_from_body(self._documents.read(self._names.audit).body)

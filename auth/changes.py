@@ -11,14 +11,14 @@ chain being unreachable undo a change: its record waits in the outbox, and `reco
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
 
 from auth.audit import Actor, AuditLog
-from auth.documents import Document, Documents
+from auth.documents import Document, Documents, body_digest
 from auth.errors import AuthError
 from auth.keyring_refresh import GAP_SECONDS
 from auth.names import Names
@@ -40,6 +40,10 @@ class Entry:
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     note: str | None = None
+
+
+# A document's new body, and what is to be said of the change; no entry: it stays as it is.
+Decision = tuple[Mapping[str, Any], Sequence[Entry]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,21 +74,27 @@ class Changes:
         self,
         name: str,
         actor: Actor,
-        decide: Callable[[Mapping[str, Any]], tuple[Mapping[str, Any], Entry]],
+        decide: Callable[[Mapping[str, Any]], Decision],
     ) -> Outcome:
         """Replace a document's body by what `decide` returns for the current one.
 
-        `decide` may be called several times; what it raises ends the change with nothing changed.
+        `decide` may be called several times; what it raises ends the change with nothing changed,
+        and so does an answer without entries. Several entries are several records of one change.
         Raise SecretStoreError, MalformedDocumentError or BusyError.
         """
-        propagated = False
+        propagated = True
 
         def change(document: Document) -> Document:
             self._audit.append(document.outbox)
-            body, entry = decide(document.body)
-            sequence = document.sequence + 1
-            record = self._record(name, sequence, actor, entry)
-            return replace(document, body=body, sequence=sequence, outbox=(record,))
+            body, entries = decide(document.body)
+            if not entries:
+                return document
+            digest, sequence = body_digest(body), document.sequence
+            outbox = tuple(
+                self._record(name, sequence + place, actor, entry, digest)
+                for place, entry in enumerate(entries, start=1)
+            )
+            return replace(document, body=body, sequence=sequence + len(outbox), outbox=outbox)
 
         def published(document: Document) -> None:
             nonlocal propagated
@@ -119,7 +129,9 @@ class Changes:
             else:
                 return True
 
-    def _record(self, name: str, sequence: int, actor: Actor, entry: Entry) -> dict[str, Any]:
+    def _record(
+        self, name: str, sequence: int, actor: Actor, entry: Entry, digest: str
+    ) -> dict[str, Any]:
         return {
             "at": int(self._clock()),
             "actor": actor.name,
@@ -131,4 +143,5 @@ class Changes:
             "note": entry.note,
             "document": name,
             "sequence": sequence,
+            "document_digest": digest,
         }

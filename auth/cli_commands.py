@@ -9,11 +9,14 @@ import argparse
 import getpass
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from auth.admin import Admin, KeySettings
 from auth.admin_checks import checked_scopes
+from auth.csv_rows import orders, revocations
 from auth.errors import AdminRefusedError
+from auth.rights import Identity
 
 Command = Callable[[Admin, argparse.Namespace], Any]
 
@@ -51,6 +54,14 @@ def keys_issue(admin: Admin, args: argparse.Namespace) -> Any:
         expires_at=args.expires,
         allowed_cidrs=args.cidrs,
     )
+
+
+def keys_issue_many(admin: Admin, args: argparse.Namespace) -> Any:
+    return admin.bulk.issue(orders(_text_of(args.file), args.expiry))
+
+
+def keys_revoke_many(admin: Admin, args: argparse.Namespace) -> Any:
+    return admin.bulk.revoke(revocations(_text_of(args.file)))
 
 
 def keys_list(admin: Admin, args: argparse.Namespace) -> Any:
@@ -127,8 +138,16 @@ def users_enable(admin: Admin, args: argparse.Namespace) -> Any:
     return admin.users.enable(args.user)
 
 
-def pepper_rotate(admin: Admin, _: argparse.Namespace) -> Any:
-    return admin.tenants.rotate_pepper()
+def pepper_rotate(admin: Admin, args: argparse.Namespace) -> Any:
+    return admin.peppers.rotate(deadline_seconds=args.deadline)
+
+
+def pepper_status(admin: Admin, _: argparse.Namespace) -> Any:
+    return admin.peppers.status()
+
+
+def pepper_retire(admin: Admin, args: argparse.Namespace) -> Any:
+    return admin.peppers.retire(force=args.force)
 
 
 def audit_list(admin: Admin, args: argparse.Namespace) -> Any:
@@ -139,12 +158,25 @@ def audit_verify(admin: Admin, _: argparse.Namespace) -> Any:
     return admin.verify_audit()
 
 
-def secrets_check(admin: Admin, _: argparse.Namespace) -> Any:
-    checked = admin.check_secrets()
+def secrets_check(admin: Admin, args: argparse.Namespace) -> Any:
+    checked = admin.check_secrets(Identity(args.identity))
     lacking = [f"{one['secret']}: {right}" for one in checked for right in one["missing"]]
     if lacking:
-        raise AdminRefusedError("this identity lacks:\n  " + "\n  ".join(lacking))
+        raise AdminRefusedError(
+            "this identity lacks (`secrets grants` prints how to give it):\n  "
+            + "\n  ".join(lacking)
+        )
     return checked
+
+
+def secrets_grants(admin: Admin, _: argparse.Namespace) -> Any:
+    return admin.grants()
+
+
+def _text_of(name: str) -> str:
+    if name == "-":
+        return sys.stdin.read()
+    return Path(name).read_text(encoding="utf-8")
 
 
 def _given_password(args: argparse.Namespace) -> str | None:

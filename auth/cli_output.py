@@ -12,16 +12,19 @@ SHOWN_ONCE = {
     "password": "The password is shown only this once: pass it on in private.",
 }
 
+WITHIN = "web_app_sees_within_seconds"
+
 # What a list shows, and in which order; the whole record is in --json.
 _COLUMNS = {
     "tenants": ("tenant", "plan", "state", "created_at"),
     "keys": (
-        *("key_id", "tenant", "name", "plan", "scopes", "state", "expires_at", "last_used_at"),
-        "rotation",
+        *("key_id", "tenant", "name", "plan", "scopes", "state", "expires_at", "expires_in_days"),
+        *("last_used_at", "last_used_from", "rotation"),
     ),
     "users": ("user", "tenant", "roles", "state", "key_id"),
     "audit": ("number", "at", "actor", "address", "action", "subject", "note"),
-    "secrets": ("secret", "missing"),
+    "secrets": ("secret", "missing", "beyond"),
+    "pepper": ("pepper", "state", "secrets", "ends_at"),
 }
 
 
@@ -32,15 +35,17 @@ def as_json(answer: Any) -> str:
 
 def as_text(room: str, answer: Any) -> str:
     """Return the answer for a person."""
+    if isinstance(answer, str):
+        return answer
     if isinstance(answer, list):
         return table(_COLUMNS[room], answer)
-    nested = answer.get("keys")
     lines = [
         _field_lines({name: value for name, value in answer.items() if name not in _APART}),
     ]
-    if nested is not None:
-        lines.append(table(_COLUMNS["keys"], nested))
+    lines += [table(_COLUMNS[of], answer[name]) for name, of in _NESTED.items() if name in answer]
     lines += [text for name, text in SHOWN_ONCE.items() if name in answer]
+    if WITHIN in answer:
+        lines.append(f"The web app sees this within {answer[WITHIN]} s.")
     return "\n".join(lines)
 
 
@@ -53,7 +58,8 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines if rows else [*lines, "(none)"])
 
 
-_APART = ("keys", "warnings")
+_NESTED = {"keys": "keys", "peppers": "pepper"}
+_APART = (*_NESTED, "warnings", WITHIN)
 
 
 def _field_lines(answer: Mapping[str, Any]) -> str:

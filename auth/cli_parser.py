@@ -9,7 +9,10 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from auth import cli_commands as commands
-from auth.admin_keys import DEADLINE_SECONDS, GRACE_SECONDS
+from auth.admin_peppers import PEPPER_DEADLINE_SECONDS
+from auth.admin_rotation import DEADLINE_SECONDS, GRACE_SECONDS
+from auth.csv_rows import DEFAULT_SCOPES, ISSUE_COLUMNS, REVOKE_COLUMNS
+from auth.rights import Identity
 from auth.users import Role
 from auth.views import DAY_SECONDS
 
@@ -60,20 +63,31 @@ def parser(now: int) -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="python -m auth",
         description="Tenants, API keys, web users and their audit. Works on the secret store and "
-        "Redis that the environment names.",
+        "Redis that the environment names or, with --api, through the API.",
+    )
+    top.add_argument(
+        "--api",
+        metavar="URL",
+        help="work through this API with the admin key in QUILLGATE_ADMIN_KEY (QUILLGATE_API_URL)",
     )
     rooms = top.add_subparsers(dest="room", required=True, metavar="COMMAND")
     _tenants(_room(rooms, "tenants", "who has keys"))
     _keys(_room(rooms, "keys", "API keys: issue, rotate, revoke"), now)
     _users(_room(rooms, "users", "who may log in to the web app"))
-    pepper = _room(rooms, "pepper", "what secrets are digested under")
-    _command(pepper, "rotate", commands.pepper_rotate, "begin a new pepper; no key changes")
+    _pepper(_room(rooms, "pepper", "what secrets are digested under"))
     audit = _room(rooms, "audit", "who changed what")
     listing = _command(audit, "list", commands.audit_list, "show the audit chain")
     listing.add_argument("--limit", type=positive, metavar="N", help="only the last N records")
     _command(audit, "verify", commands.audit_verify, "prove the chain whole")
     secrets = _room(rooms, "secrets", "what this identity may do")
-    _command(secrets, "check", commands.secrets_check, "try every right that is needed")
+    check = _command(secrets, "check", commands.secrets_check, "try every right that is needed")
+    check.add_argument(
+        "--identity",
+        choices=[one.value for one in Identity],
+        default=Identity.OPERATOR.value,
+        help="whose rights this process should have (operator)",
+    )
+    _command(secrets, "grants", commands.secrets_grants, "print the gcloud lines of all rights")
     return top
 
 
@@ -88,6 +102,8 @@ def _command(
 ) -> argparse.ArgumentParser:
     added = room.add_parser(name, help=text, description=text)
     added.add_argument("--json", action="store_true", help="print one JSON document")
+    # Before or after the command: a default here would undo what was said before it.
+    added.add_argument("--api", metavar="URL", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     added.set_defaults(run=run)
     return added
 
@@ -115,7 +131,7 @@ def _keys(room: Subparsers, now: int) -> None:
     issue.add_argument(
         "--scopes",
         type=words,
-        default=["generate", "usage:read", "key:rotate"],
+        default=list(DEFAULT_SCOPES),
         help="comma list of generate, usage:read, key:rotate, admin (all but admin)",
     )
     issue.add_argument("--plan", help="of this key (the tenant's)")
@@ -123,6 +139,7 @@ def _keys(room: Subparsers, now: int) -> None:
     issue.add_argument(
         "--cidrs", type=words, default=[], help="comma list of networks it may be used from"
     )
+    _bulk(room, now)
     listing = _command(room, "list", commands.keys_list, "show keys")
     listing.add_argument("--tenant", help="only this tenant's")
     listing.add_argument(
@@ -167,6 +184,35 @@ def _keys(room: Subparsers, now: int) -> None:
     revoke = _command(room, "revoke", commands.keys_revoke, "refuse a key from now on, for ever")
     revoke.add_argument("key_id")
     revoke.add_argument("--reason", help="for the audit chain")
+
+
+def _bulk(room: Subparsers, now: int) -> None:
+    issue = _command(
+        room, "issue-many", commands.keys_issue_many, "issue the keys of a CSV, print them as CSV"
+    )
+    issue.add_argument("file", help=f"columns {', '.join(ISSUE_COLUMNS)}; - is stdin")
+    issue.set_defaults(expiry=expiry(now), answers_csv=True)
+    revoke = _command(
+        room, "revoke-many", commands.keys_revoke_many, "refuse the keys of a CSV, for ever"
+    )
+    revoke.add_argument("file", help=f"columns {', '.join(REVOKE_COLUMNS)}; - is stdin")
+    revoke.set_defaults(answers_csv=True)
+
+
+def _pepper(room: Subparsers) -> None:
+    rotate = _command(room, "rotate", commands.pepper_rotate, "begin a new pepper; no key changes")
+    rotate.add_argument(
+        "--deadline",
+        type=duration,
+        default=PEPPER_DEADLINE_SECONDS,
+        metavar="DURATION",
+        help="a key that is not used until then is refused from then on (90d)",
+    )
+    _command(room, "status", commands.pepper_status, "show how many secrets are under which")
+    retire = _command(room, "retire", commands.pepper_retire, "end the pepper before")
+    retire.add_argument(
+        "--force", action="store_true", help="also if keys are left under it: they are refused"
+    )
 
 
 def _users(room: Subparsers) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -65,6 +65,28 @@ class AuthSettings:
             keyring_shards=integer(env, "KEYRING_SHARDS", 16, least=1, most=MAX_SHARDS),
             plans_file=Path(env.get("PLANS_FILE") or PLANS_FILE),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteSettings:
+    """Which API the command line works through, and with whose key."""
+
+    url: str
+    key: str = field(repr=False)
+
+    @classmethod
+    def from_env(cls, url: str | None, environ: Mapping[str, str] | None = None) -> Self | None:
+        """Read the settings; None: no API was named. Raise SettingsError."""
+        env = os.environ if environ is None else environ
+        url = url or env.get("QUILLGATE_API_URL")
+        if not url:
+            return None
+        key = env.get("QUILLGATE_ADMIN_KEY")
+        if not key:
+            raise SettingsError(
+                "QUILLGATE_ADMIN_KEY must hold an admin's key to work through --api"
+            )
+        return cls(url, key)
 
 
 def integer(env: Mapping[str, str], name: str, default: int, *, least: int, most: int) -> int:

@@ -18,6 +18,7 @@ from auth.errors import MalformedKeyringError
 from auth.fields import NAME, Fields
 
 PEPPER_ID = re.compile(r"[a-z0-9]{1,16}")
+_FIELDS = ("shards", "pepper_id", "pepper_ids", "pepper_deadlines", "tenants")
 
 
 class TenantState(StrEnum):
@@ -45,6 +46,14 @@ class Directory:
     pepper_id: str  # under which new secrets are digested
     pepper_ids: tuple[str, ...]  # every pepper that a live secret may be digested under
     tenants: Mapping[str, Tenant] = field(default_factory=dict)
+    pepper_deadlines: Mapping[str, int] = field(default_factory=dict)  # of those being replaced
+
+    def peppers_at(self, now: float, held: Mapping[str, bytes]) -> Mapping[str, bytes]:
+        """Return the peppers that count: all but those replaced whose deadline has passed."""
+        deadlines = self.pepper_deadlines
+        if not deadlines:
+            return held
+        return {one: pepper for one, pepper in held.items() if now < deadlines.get(one, now + 1)}
 
     def with_tenant(self, tenant: Tenant) -> Directory:
         """Return a directory in which `tenant` is new or replaces the one of its name."""
@@ -57,6 +66,7 @@ def to_body(directory: Directory) -> dict[str, Any]:
         "shards": directory.shards,
         "pepper_id": directory.pepper_id,
         "pepper_ids": list(directory.pepper_ids),
+        "pepper_deadlines": dict(directory.pepper_deadlines),
         "tenants": {
             name: {"plan": one.plan, "created_at": one.created_at, "state": one.state.value}
             for name, one in directory.tenants.items()
@@ -67,7 +77,7 @@ def to_body(directory: Directory) -> dict[str, Any]:
 def from_body(body: Mapping[str, Any]) -> Directory:
     """Return the directory that a document's body holds. Raise MalformedKeyringError."""
     try:
-        fields = Fields("directory", body, ("shards", "pepper_id", "pepper_ids", "tenants"))
+        fields = Fields("directory", body, _FIELDS)
         shards, pepper_ids = fields.integer("shards"), fields.texts("pepper_ids")
         if not 1 <= shards <= MAX_SHARDS:
             raise ValueError(f"directory.shards must be from 1 to {MAX_SHARDS}")
@@ -76,10 +86,15 @@ def from_body(body: Mapping[str, Any]) -> Directory:
         pepper_id = fields.text("pepper_id")
         if pepper_id not in pepper_ids:
             raise ValueError("directory.pepper_id is not one of its pepper_ids")
+        deadlines = fields.table("pepper_deadlines")
+        if not set(deadlines) <= set(pepper_ids) - {pepper_id} or not all(
+            type(one) is int for one in deadlines.values()
+        ):
+            raise ValueError("directory.pepper_deadlines is wrong")
         tenants = {name: _tenant(name, one) for name, one in fields.table("tenants").items()}
     except ValueError as exc:
         raise MalformedKeyringError(str(exc)) from exc
-    return Directory(shards, pepper_id, pepper_ids, MappingProxyType(tenants))
+    return Directory(shards, pepper_id, pepper_ids, MappingProxyType(tenants), deadlines)
 
 
 def _tenant(name: str, value: object) -> Tenant:

@@ -11,6 +11,7 @@ compare-and-swap, and the record is then moved into the audit chain (auth/audit.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import time
@@ -19,8 +20,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from auth.errors import AuthError, MalformedDocumentError
+from auth.errors import AuthError, DocumentFullError, MalformedDocumentError
 from auth.secrets import (
+    MAX_PAYLOAD_BYTES,
     AliasState,
     SecretConflictError,
     SecretNotFoundError,
@@ -65,6 +67,12 @@ def encode(document: Document) -> bytes:
     }
     plain = json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False)
     return zlib.compress(plain.encode(), level=9)
+
+
+def body_digest(body: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a body's canonical JSON: what the audit chain says a change left."""
+    text = json.dumps(body, separators=(",", ":"), sort_keys=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def decode(name: str, data: bytes, version: int) -> Document:
@@ -203,7 +211,10 @@ class Documents:
 
     def _swap(self, name: str, document: Document, state: AliasState) -> int | None:
         """Make `document` current if the alias is still `state`; None if somebody was faster."""
-        number = self._secrets.add_version(name, encode(document))
+        data = encode(document)
+        if len(data) > MAX_PAYLOAD_BYTES:
+            raise DocumentFullError(f"{name} is full: a secret holds {MAX_PAYLOAD_BYTES} bytes")
+        number = self._secrets.add_version(name, data)
         try:
             self._secrets.move_alias(name, ALIAS, number, state.etag)
         except SecretConflictError:

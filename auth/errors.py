@@ -73,5 +73,9 @@ class AdminRefusedError(AuthError):
     """An admin's operation was refused; `str()` is the sentence that the admin reads."""
 
 
+class DocumentFullError(AdminRefusedError):
+    """A document has no room for more; nothing was changed."""
+
+
 class UnknownNameError(AdminRefusedError):
     """There is no tenant or key of that name."""

@@ -30,7 +30,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TAIL = re.compile(r"[0-9A-Za-z]{4}")
 _RECORD_FIELDS = (
     *("tenant", "name", "plan", "scopes", "label", "created_at", "expires_at", "allowed_cidrs"),
-    *("state", "revoked_at", "secrets", "rotation"),
+    *("forwarded_for", "state", "revoked_at", "secrets", "rotation"),
 )
 
 
@@ -65,6 +65,7 @@ class KeyRecord:
     plan: str | None = None
     expires_at: int | None = None
     allowed_cidrs: tuple[str, ...] = ()
+    forwarded_for: tuple[str, ...] = ()  # the web users for whom the web app sends it
     state: KeyState = KeyState.ACTIVE
     revoked_at: int | None = None
     rotation: Rotation | None = None  # set exactly while there are two secrets
@@ -187,6 +188,7 @@ def _record_to_json(record: KeyRecord) -> dict[str, Any]:
         "expires_at": record.expires_at,
         "revoked_at": record.revoked_at,
         "allowed_cidrs": list(record.allowed_cidrs) or None,
+        "forwarded_for": list(record.forwarded_for) or None,
     }
     if record.rotation is not None:
         rotation = record.rotation
@@ -220,6 +222,7 @@ def _record_from_json(key_id: str, value: object) -> KeyRecord:
         plan=fields.optional_text("plan"),
         expires_at=fields.optional_integer("expires_at"),
         allowed_cidrs=cidrs,
+        forwarded_for=fields.texts("forwarded_for"),
         state=KeyState(fields.text("state")),
         revoked_at=fields.optional_integer("revoked_at"),
         rotation=rotation,

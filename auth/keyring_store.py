@@ -22,6 +22,7 @@ from auth.errors import (
 from auth.keyring import KeyRecord, KeyState, address_allowed, shard_of
 from auth.keyring_refresh import MAX_AGE_SECONDS, CurrentKeyring
 from auth.names import Names
+from auth.pepper_moves import PepperMoves
 from auth.plans import Plan
 from auth.principal import Principal, SecretRole
 from auth.propagation import Propagation
@@ -41,7 +42,9 @@ class KeyringStore:
         label: str = "live",
         clock: Callable[[], float] = time.time,
         max_age_seconds: float = MAX_AGE_SECONDS,
+        moves: PepperMoves | None = None,
     ) -> None:
+        self._moves = moves
         self._plans, self._label, self._names = plans, label, Names(prefix)
         self._keyring = CurrentKeyring(
             secrets, propagation, names=self._names, clock=clock, max_age_seconds=max_age_seconds
@@ -131,14 +134,16 @@ class KeyringStore:
             raise KeyringUnavailableError("the keyring is too old to be trusted")
         held = self._keyring.snapshot
         ring = held.shards[shard_of(key.key_id, len(held.shards))].value
-        found = ring.verify(key.key_id, key.secret, held.peppers)
+        directory = held.directory.value
+        peppers = directory.peppers_at(now, held.peppers)
+        found = ring.verify(key.key_id, key.secret, peppers)
         if found is None:
             known = key.key_id in ring
             raise InvalidKeyError(KeyRefusal.MISMATCH if known else KeyRefusal.UNKNOWN)
         record, role = _usable(*found, now)
         if key.label != self._label or record.label != self._label:
             raise InvalidKeyError(KeyRefusal.WRONG_LABEL, record.key_id)
-        tenant = held.directory.value.tenants.get(record.tenant)
+        tenant = directory.tenants.get(record.tenant)
         plan = self._plans.get(record.plan or (tenant.plan if tenant is not None else ""))
         if tenant is None or plan is None:
             raise InvalidKeyError(KeyRefusal.UNKNOWN_PLAN, record.key_id)
@@ -146,6 +151,13 @@ class KeyringStore:
             raise TenantDisabledError(tenant.name, record.key_id)
         if not address_allowed(address, record.allowed_cidrs):
             raise AddressNotAllowedError(record.key_id)
+        used = found[0].secrets[-1 if found[1] is SecretRole.NEW else 0]
+        if used.pepper_id != directory.pepper_id and self._moves is not None:
+            self._moves.note(
+                *(key.key_id, len(held.shards), used, key.secret),
+                pepper_id=directory.pepper_id,
+                pepper=held.peppers[directory.pepper_id],
+            )
         return Principal(
             key_id=record.key_id,
             name=record.name,

@@ -139,10 +139,16 @@ class Propagation:
         self._call(copy)
         return int(pointer)
 
-    def revoke(self, tenant: str, key_id: str) -> None:
-        """Mark a key as revoked: the next request with it is refused on every instance."""
-        marker = revoked_marker(tenant, key_id)
-        self._call(lambda: self._redis.set(marker, "1", ex=REVOKED_SECONDS))
+    def revoke(self, tenant: str, *key_ids: str) -> None:
+        """Mark a tenant's keys as revoked: the next request is refused on every instance."""
+
+        def mark() -> None:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key_id in key_ids:
+                    pipe.set(revoked_marker(tenant, key_id), "1", ex=REVOKED_SECONDS)
+                pipe.execute()
+
+        self._call(mark)
 
     def revoked(self, tenant: str, key_id: str) -> bool:
         """Say whether the marker is there."""

@@ -19,6 +19,7 @@ from auth.config import AuthSettings
 from auth.documents import Documents
 from auth.keyring_store import KeyringStore
 from auth.names import Names
+from auth.pepper_moves import PepperMoves
 from auth.plans import Plan, load_plans
 from auth.propagation import REQUEST_TIMEOUT_SECONDS, Propagation
 from auth.secrets import SecretStore
@@ -80,6 +81,8 @@ def open_stores(
     propagation = (
         None if redis_url is None else Propagation(redis_url, timeout_seconds=redis_timeout_seconds)
     )
+    names, documents = Names(settings.prefix), Documents(secrets)
+    audit = AuditLog(secrets, documents, names)
     keyring = KeyringStore(
         secrets,
         propagation,
@@ -87,8 +90,9 @@ def open_stores(
         plans=plans,
         label=settings.key_label,
         clock=clock,
+        moves=PepperMoves(Changes(documents, audit, propagation, names, clock=clock), names),
     )
-    users = UserStore(secrets, Names(settings.prefix))
+    users = UserStore(secrets, names)
     return Stores(settings, secrets, propagation, plans, keyring, users, clock)
 
 

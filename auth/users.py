@@ -11,6 +11,7 @@ import re
 import secrets
 import string
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
@@ -23,12 +24,14 @@ from auth.errors import AdminRefusedError, MalformedDocumentError
 from auth.fields import NAME, Fields
 from auth.keyring import KEY_ID
 from auth.names import Names
-from auth.secrets import SecretNotFoundError, SecretStore
+from auth.secrets import Right, SecretNotFoundError, SecretPermissionError, SecretStore
 
 MIN_PASSWORD_CHARS = 10
 MAX_PASSWORD_BYTES = 72  # bcrypt reads no further
 BCRYPT_COST = 12
 GENERATED_CHARS = 20  # 119 bits
+WEB_USERS_SECONDS = 60  # how late the web app sees a change of its users ...
+WEB_KEY_SECONDS = 300  # ... and of a key that it forwards, unless the API refuses the old one
 
 _HASH = re.compile(r"\$2b\$[0-9]{2}\$[./0-9A-Za-z]{53}")
 _FIELDS = (
@@ -95,16 +98,26 @@ class UserStore:
         except SecretNotFoundError:
             return None
 
+    def may_keep(self, user: str) -> bool:
+        """Say whether this identity may change the key that is forwarded for the user."""
+        return Right.ADD in self._secrets.rights(self._names.web_key(user))
+
     def keep_key(self, user: str, key: str) -> None:
         """Make `key` the one that is forwarded for the user; the one before it is kept as well.
 
-        A rotation can be cancelled: then the one before is forwarded again.
+        A rotation can be cancelled: then the one before is forwarded again. Adding is all that the
+        web app may do: for a new user an operator creates the secret, and what is superseded the
+        operator's next change destroys.
         """
-        name = self._names.web_key(user)
-        self._secrets.ensure_secret(name)
-        self._secrets.add_version(name, key.encode("ascii"))
-        for version in self._secrets.list_versions(name)[:-2]:
-            self._secrets.destroy_version(name, version.number)
+        name, data = self._names.web_key(user), key.encode("ascii")
+        try:
+            self._secrets.add_version(name, data)
+        except SecretNotFoundError:
+            self._secrets.ensure_secret(name)
+            self._secrets.add_version(name, data)
+        with suppress(SecretPermissionError):
+            for version in self._secrets.list_versions(name)[:-2]:
+                self._secrets.destroy_version(name, version.number)
 
     def kept_keys(self, user: str) -> list[str]:
         """Return the keys that are kept for the user, the newest first."""

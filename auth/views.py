@@ -50,6 +50,7 @@ def key_view(
         "expires_at": record.expires_at,
         "expires_in_days": warning_days(record.expires_at, now),
         "allowed_cidrs": list(record.allowed_cidrs),
+        "forwarded_for": list(record.forwarded_for),
         "last_used_at": None if last_use is None else last_use.at,
         "last_used_from": None if last_use is None else last_use.address,
         "rotation": _rotation(record, now, first_use),
@@ -68,6 +69,7 @@ def audit_view(record: KeyRecord) -> dict[str, Any]:
         "state": record.state.value,
         "expires_at": record.expires_at,
         "allowed_cidrs": list(record.allowed_cidrs),
+        "forwarded_for": list(record.forwarded_for),
         "secrets": [[one.pepper_id, one.created_at, one.tail] for one in record.secrets],
         "rotation": None
         if rotation is None

@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Protocol
 
+from auth.users import WEB_KEY_SECONDS, WEB_USERS_SECONDS
 from web.api_client import ApiError
 
-REFRESH_SECONDS = 60.0
-KEY_SECONDS = 300.0
+REFRESH_SECONDS = float(WEB_USERS_SECONDS)
+KEY_SECONDS = float(WEB_KEY_SECONDS)
 REFUSED_KEY_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 

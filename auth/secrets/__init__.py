@@ -55,6 +55,34 @@ class VersionState(StrEnum):
     DISABLED = "disabled"
 
 
+class Right(StrEnum):
+    """What an identity may do with a secret."""
+
+    ACCESS = "read versions"
+    GET = "read aliases"
+    LIST = "list versions"
+    ADD = "add versions"
+    UPDATE = "move aliases"
+    DESTROY = "destroy versions"
+    DELETE = "delete the secret"
+
+    @property
+    def permission(self) -> str:
+        """The name of Google's permission."""
+        return f"secretmanager.{_PERMISSIONS[self]}"
+
+
+_PERMISSIONS = {
+    Right.ACCESS: "versions.access",
+    Right.GET: "secrets.get",
+    Right.LIST: "versions.list",
+    Right.ADD: "versions.add",
+    Right.UPDATE: "secrets.update",
+    Right.DESTROY: "versions.destroy",
+    Right.DELETE: "secrets.delete",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class SecretVersion:
     """A payload and its number; numbers begin at 1 and are never used twice."""
@@ -127,6 +155,12 @@ class SecretStore(Protocol):
 
     def delete_secret(self, name: str) -> None:
         """Delete the secret with all its versions; one that is not there is no error."""
+
+    def rights(self, name: str) -> frozenset[Right]:
+        """Return what this identity may do with the secret; nothing if there is none.
+
+        Nothing is tried and nothing is changed.
+        """
 
     def close(self) -> None:
         """Let go of connections; the store is not used afterwards."""

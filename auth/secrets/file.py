@@ -26,6 +26,7 @@ from pathlib import Path
 
 from auth.secrets import (
     AliasState,
+    Right,
     SecretConflictError,
     SecretNotFoundError,
     SecretPermissionError,
@@ -138,6 +139,15 @@ class FileSecretStore:
                 (home / _STATE_FILE).unlink(missing_ok=True)  # first: no half secret is readable
                 shutil.rmtree(home)
                 _sync_directory(self._directory)
+
+    def rights(self, name: str) -> frozenset[Right]:
+        home = self._home(name)
+        if not (home / _STATE_FILE).exists():
+            return frozenset()
+        if os.access(home, os.W_OK | os.X_OK) and os.access(self._directory, os.W_OK):
+            return frozenset(Right)
+        readable = os.access(home, os.R_OK | os.X_OK)
+        return frozenset({Right.ACCESS, Right.GET, Right.LIST} if readable else ())
 
     def close(self) -> None:
         """Nothing is held open between calls."""

@@ -27,9 +27,11 @@ from google.cloud import secretmanager_v1 as api
 from google.cloud.secretmanager_v1.services.secret_manager_service.transports import (
     SecretManagerServiceGrpcTransport,
 )
+from google.iam.v1 import iam_policy_pb2
 
 from auth.secrets import (
     AliasState,
+    Right,
     SecretConflictError,
     SecretNotFoundError,
     SecretPermissionError,
@@ -203,6 +205,17 @@ class GoogleSecretStore:
         request = api.DeleteSecretRequest(name=self._path(name))
         with _translated(f"secret {name}"), suppress(exceptions.NotFound):
             self._call(self._client.delete_secret, request)
+
+    def rights(self, name: str) -> frozenset[Right]:
+        request = iam_policy_pb2.TestIamPermissionsRequest(
+            resource=self._path(name), permissions=[one.permission for one in Right]
+        )
+        try:
+            with _translated(f"secret {name}"):
+                held = self._call(self._client.test_iam_permissions, request).permissions
+        except (SecretNotFoundError, SecretPermissionError):
+            return frozenset()
+        return frozenset(one for one in Right if one.permission in held)
 
     def close(self) -> None:
         self._client.transport.close()  # type: ignore[no-untyped-call] # theirs

@@ -1,0 +1,110 @@
+"""What the operations on keys share: a record's change, and what Redis knows of the key.
+
+Redis being away never stops a change: what it alone knows is then unknown, and the answer says
+that running instances were not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from auth.admin_context import AdminContext, answered
+from auth.api_key import ApiKey, digest
+from auth.changes import Entry
+from auth.errors import AdminRefusedError
+from auth.keyring import KeyRecord, KeyRing, StoredSecret, shard_of
+from auth.propagation import LastUse, PropagationUnavailableError
+from auth.views import audit_view, key_view
+
+
+class KeyRecords:
+    """Reads and changes records; AdminRefusedError says why not."""
+
+    def __init__(self, context: AdminContext) -> None:
+        self._context = context
+
+    def first_use(self, record: KeyRecord, *, needed: bool = False) -> int | None:
+        """Return when the new secret of a rotation was first used, as far as Redis knows."""
+        if record.rotation is None:
+            return None
+        try:
+            if self._context.propagation is not None:
+                started_at = record.rotation.started_at
+                return self._context.propagation.first_use(record.tenant, record.key_id, started_at)
+        except PropagationUnavailableError:
+            pass
+        if needed:
+            raise AdminRefusedError("Redis does not answer: only it knows if the secret was used")
+        return None
+
+    def last_uses(self, records: Iterable[KeyRecord]) -> dict[str, LastUse]:
+        uses: dict[str, LastUse] = {}
+        with suppress(PropagationUnavailableError):
+            if self._context.propagation is not None:
+                for tenant, key_ids in _by_tenant(records).items():
+                    uses |= self._context.propagation.last_used(tenant, key_ids)
+        return uses
+
+    def mark_revoked(self, records: Iterable[KeyRecord]) -> bool:
+        """Have the keys' next requests refused; say whether Redis was told."""
+        propagation = self._context.propagation
+        try:
+            if propagation is not None:
+                for tenant, key_ids in _by_tenant(records).items():
+                    propagation.revoke(tenant, *key_ids)
+                return True
+        except PropagationUnavailableError:
+            pass
+        return False
+
+    def change(
+        self,
+        key_id: str,
+        action: str,
+        changed: Callable[[KeyRecord], KeyRecord],
+        *,
+        note: str | None = None,
+        told: bool = True,
+    ) -> dict[str, Any]:
+        """Change one key's record, and return the key as it then is.
+
+        `changed` may be called several times; what it raises ends the change.
+        """
+        context = self._context
+        directory = context.directory()
+        context.record(directory, key_id)
+        done: list[KeyRecord] = []
+
+        def edit(ring: KeyRing) -> tuple[KeyRing, list[Entry]]:
+            before = ring.get(key_id)
+            if before is None:
+                raise AdminRefusedError(f"there is no key {key_id}")
+            after = changed(before)
+            done[:] = [after]
+            entry = Entry(action, key_id, audit_view(before), audit_view(after), note)
+            return ring.with_record(after), [entry]
+
+        outcome = context.change_ring(shard_of(key_id, directory.shards), edit)
+        record = done[0]
+        view = key_view(
+            record,
+            directory.tenants[record.tenant],
+            context.now(),
+            first_use=self.first_use(record),
+        )
+        return answered(view, replace(outcome, propagated=outcome.propagated and told))
+
+
+def _by_tenant(records: Iterable[KeyRecord]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for record in records:
+        found.setdefault(record.tenant, []).append(record.key_id)
+    return found
+
+
+def stored(key: ApiKey, pepper_id: str, pepper: bytes, now: int) -> StoredSecret:
+    """Return what the keyring keeps of a key's secret."""
+    return StoredSecret(digest(key.secret, pepper), pepper_id, now, key.tail)

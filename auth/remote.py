@@ -1,0 +1,238 @@
+"""The admin's operations through the API (`--api`): the same names, over HTTP, with an admin's key.
+
+What the API refuses is AdminRefusedError with the API's own sentence; an API that does not answer
+in time, or not like this API, is too. Nothing is tried twice: a change whose answer was lost may
+have happened, and the message says so. What only the stores can do (users, peppers, rights) is
+refused with the way to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, NoReturn
+from urllib.parse import quote, urlencode, urlsplit
+
+from auth.admin_bulk import Revocation, Row
+from auth.admin_keys import KeyOrder, KeySettings
+from auth.api_key import PATTERN
+from auth.config import SettingsError
+from auth.errors import AdminRefusedError
+
+TIMEOUT_SECONDS = 60.0  # a change may have to wait for other writers
+AUDIT_RECORDS = 1000  # what the API shows of the chain at most
+
+_LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|::1)")
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    """A redirect would take the key somewhere else."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Remote:
+    """One API and the key that asks it; never shows the key."""
+
+    def __init__(self, url: str, key: str) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise SettingsError(f"--api must be a URL like https://api.example.com, not {url!r}")
+        if parts.scheme == "http" and not _LOOPBACK.fullmatch(parts.hostname):
+            raise SettingsError("--api must be https: the key would cross the network in clear")
+        if not PATTERN.fullmatch(key):
+            raise SettingsError("QUILLGATE_ADMIN_KEY must be an API key with the scope admin")
+        self._url, self._key = url.rstrip("/"), key
+        self._opener = urllib.request.build_opener(_NoRedirect)
+
+    def ask(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
+        """Return what a GET under /v1/admin answers."""
+        given = {name: value for name, value in (query or {}).items() if value is not None}
+        return self._call("GET", path + (f"?{urlencode(given)}" if given else ""), None)
+
+    def change(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Return what a change under /v1/admin answers."""
+        return self._call(method, path, body)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
+            f"{self._url}/v1/admin{path}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"X-API-Key": self._key, "Content-Type": "application/json"},
+            method=method,
+        )
+        try:
+            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
+                return json.loads(answer.read())
+        except urllib.error.HTTPError as exc:
+            with exc:
+                raise AdminRefusedError(_sentence(exc.code, exc.read())) from exc
+        except (OSError, ValueError) as exc:
+            unsure = "" if method == "GET" else "; the change may have been made: look before again"
+            raise AdminRefusedError(
+                f"{self._url} did not answer as the API: {exc}{unsure}"
+            ) from exc
+
+
+def _sentence(status: int, body: bytes) -> str:
+    try:
+        problem = json.loads(body)
+        fields = "; ".join(f"{one['field']}: {one['message']}" for one in problem.get("errors", ()))
+        return f"{problem['detail']} ({problem['code']})" + (f" {fields}" if fields else "")
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"the API answered {status}, and not like this API: is the URL right?"
+
+
+class RemoteTenants:
+    """`auth.admin_tenants.TenantAdmin` over HTTP."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def add(self, name: str, plan: str) -> Any:
+        return self._remote.change("POST", "/tenants", {"tenant": name, "plan": plan})
+
+    def list(self) -> Any:
+        return self._remote.ask("/tenants")["tenants"]
+
+    def show(self, name: str) -> Any:
+        return self._remote.ask(f"/tenants/{quote(name, safe='')}")
+
+    def set_plan(self, name: str, plan: str) -> Any:
+        return self._set(name, plan=plan)
+
+    def disable(self, name: str) -> Any:
+        return self._set(name, state="disabled")
+
+    def enable(self, name: str) -> Any:
+        return self._set(name, state="active")
+
+    def _set(self, name: str, **body: str) -> Any:
+        return self._remote.change("PATCH", f"/tenants/{quote(name, safe='')}", body)
+
+
+class RemoteKeys:
+    """`auth.admin_keys.KeyAdmin` over HTTP."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def issue(
+        self,
+        tenant: str,
+        name: str,
+        scopes: Iterable[str],
+        *,
+        plan: str | None = None,
+        expires_at: int | None = None,
+        allowed_cidrs: Iterable[str] = (),
+    ) -> Any:
+        body = {
+            "tenant": tenant,
+            "name": name,
+            "scopes": list(scopes),
+            "plan": plan,
+            "expires_at": expires_at,
+            "allowed_cidrs": list(allowed_cidrs),
+        }
+        return self._remote.change("POST", "/keys", body)
+
+    def list(self, *, tenant: str | None = None, unused_days: int | None = None) -> Any:
+        return self._remote.ask("/keys", {"tenant": tenant, "unused_days": unused_days})["keys"]
+
+    def show(self, key_id: str) -> Any:
+        return self._remote.ask(_key(key_id))
+
+    def set(self, key_id: str, settings: KeySettings) -> Any:
+        scopes, cidrs = settings.scopes, settings.allowed_cidrs
+        body: dict[str, Any] = {
+            "name": settings.name,
+            "plan": settings.plan,
+            "scopes": None if scopes is None else sorted(scopes),
+            "expires_at": settings.expires_at,
+            "allowed_cidrs": None if cidrs is None else list(cidrs),
+        }
+        body = {name: value for name, value in body.items() if value is not None}
+        # Over HTTP a null says "the tenant's" and "never".
+        body |= {"plan": None} if settings.tenants_plan else {}
+        body |= {"expires_at": None} if settings.never_expires else {}
+        return self._remote.change("PATCH", _key(key_id), body)
+
+    def rotate(
+        self, key_id: str, *, deadline_seconds: int, grace_seconds: int, force: bool = False
+    ) -> Any:
+        body = {
+            "deadline_seconds": deadline_seconds,
+            "grace_seconds": grace_seconds,
+            "force": force,
+        }
+        return self._remote.change("POST", f"{_key(key_id)}/rotate", body)
+
+    def cancel_rotation(self, key_id: str) -> Any:
+        return self._remote.change("DELETE", f"{_key(key_id)}/rotation")
+
+    def revoke(self, key_id: str, reason: str | None = None) -> Any:
+        return self._remote.change("POST", f"{_key(key_id)}/revoke", {"reason": reason})
+
+
+class RemoteBulk:
+    """`auth.admin_bulk.KeyBulk` over HTTP: row by row, each an answer of its own."""
+
+    def __init__(self, keys: RemoteKeys) -> None:
+        self._keys = keys
+
+    def issue(self, orders: Sequence[KeyOrder]) -> list[Row]:
+        return [_tried(asdict(one), self._issue, one) for one in orders]
+
+    def revoke(self, revocations: Sequence[Revocation]) -> list[Row]:
+        return [_tried({"key_id": one.key_id}, self._revoke, one) for one in revocations]
+
+    def _issue(self, one: KeyOrder) -> Any:
+        return self._keys.issue(
+            *(one.tenant, one.name, one.scopes),
+            plan=one.plan,
+            expires_at=one.expires_at,
+            allowed_cidrs=one.allowed_cidrs,
+        )
+
+    def _revoke(self, one: Revocation) -> Any:
+        return self._keys.revoke(one.key_id, one.reason)
+
+
+class RemoteAdmin:
+    """`auth.admin.Admin` over HTTP."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self.tenants, self.keys = RemoteTenants(remote), RemoteKeys(remote)
+        self.bulk = RemoteBulk(self.keys)
+
+    def audit_records(self, limit: int | None = None) -> Any:
+        """Return the end of the chain: the API shows a thousand records at most."""
+        wanted = min(limit or AUDIT_RECORDS, AUDIT_RECORDS)
+        return self._remote.ask("/audit", {"limit": wanted})["records"]
+
+    def verify_audit(self) -> Any:
+        return self._remote.ask("/audit/verify")
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise AdminRefusedError(
+            "the API cannot do that: run it without --api, where the secret store is reached"
+        )
+
+
+def _key(key_id: str) -> str:
+    return f"/keys/{quote(key_id, safe='')}"
+
+
+def _tried(asked: Row, operation: Callable[[Any], Any], row: Any) -> Row:
+    try:
+        answer: Row = operation(row)
+    except AdminRefusedError as exc:
+        return asked | {"error": str(exc)}
+    return answer

@@ -1,0 +1,148 @@
+"""A new pepper costs no partner anything: secrets move to it as they are used."""
+
+from __future__ import annotations
+
+import pytest
+
+from auth.audit import AuditLog
+from auth.changes import Changes
+from auth.documents import Documents
+from auth.errors import AdminRefusedError, InvalidKeyError
+from auth.pepper_moves import PepperMoves
+from auth.secrets import SecretNotFoundError, SecretStoreUnavailableError
+from tests.support.auth_world import PREFIX, FlakyStore, World
+
+DAY = 86_400
+
+
+@pytest.fixture
+def world(file_world: World) -> World:
+    return file_world
+
+
+class Instance:
+    """An API process: a keyring, and moves that are written when the test says so."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.store, self.due = world, FlakyStore(world.open_store()), []
+        documents = Documents(self.store)
+        audit = AuditLog(self.store, documents, world.names)
+        changes = Changes(documents, audit, world.propagation(), world.names, clock=world.clock)
+        moves = PepperMoves(
+            changes, world.names, later=lambda seconds, run: self.due.append((seconds, run))
+        )
+        self.keyring = world.instance(self.store)
+        self.keyring._moves = moves
+        self.keyring.load()
+
+    def use(self, key: str) -> None:
+        self.keyring.observe(PREFIX, self.world.propagation().current_version(PREFIX))
+        self.world.principal(self.keyring, key)
+
+    def write(self) -> None:
+        while self.due:
+            self.due.pop()[1]()
+
+
+def secrets_under(admin) -> dict[str, int]:
+    return {one["pepper"]: one["secrets"] for one in admin.peppers.status()["peppers"]}
+
+
+def test_secrets_move_to_the_new_pepper_when_they_are_used(world):
+    """No key is issued again; when all have moved the old pepper goes, and every key works on."""
+    admin = world.tenant()
+    keys = [admin.keys.issue("acme", f"key {n}", ["generate"])["key"] for n in range(3)]
+    rotated = admin.keys.rotate(keys[2].split("_")[2])["key"]
+    instance = Instance(world)
+    assert admin.peppers.rotate()["pepper_id"] == "p2"
+    assert secrets_under(admin) == {"p1": 4, "p2": 0}
+    for key in (*keys, rotated):
+        instance.use(key)
+        instance.use(key)
+    assert len(instance.due) == 1
+    instance.write()
+    assert secrets_under(admin) == {"p1": 0, "p2": 4}
+    for key in (*keys, rotated):
+        instance.use(key)
+    assert instance.due == []
+    admin.peppers.retire()
+    with pytest.raises(SecretNotFoundError):
+        world.open_store().access(world.names.pepper("p1"), 1)
+    for keyring in (instance.keyring, world.loaded()):
+        assert all(world.accepted(keyring, key) for key in (*keys, rotated))
+    assert admin.verify_audit()["whole"]
+
+
+def test_an_old_pepper_in_use_is_neither_replaced_nor_ended_unless_forced(world):
+    """At most two peppers count, and none goes while a key in use needs it."""
+    admin = world.tenant()
+    key = admin.keys.issue("acme", "ci", ["generate"])["key"]
+    with pytest.raises(AdminRefusedError, match="one pepper only"):
+        admin.peppers.retire()
+    admin.peppers.rotate()
+    for operation in (admin.peppers.rotate, admin.peppers.retire):
+        with pytest.raises(AdminRefusedError, match="1 secrets are still under"):
+            operation()
+    assert world.accepted(world.loaded(), key)
+    admin.peppers.retire(force=True)
+    assert not world.accepted(world.loaded(), key)
+
+
+def test_after_the_deadline_the_old_pepper_counts_no_more(world):
+    """A key that nobody used until then is refused, by running instances too, and unasked."""
+    admin = world.tenant()
+    unused = admin.keys.issue("acme", "unused", ["generate"])["key"]
+    used = admin.keys.issue("acme", "used", ["generate"])["key"]
+    instance = Instance(world)
+    admin.peppers.rotate(deadline_seconds=2 * DAY)
+    instance.use(used)
+    instance.write()
+    world.clock.now += 2 * DAY - 1
+    instance.use(unused)
+    instance.due.clear()
+    world.clock.now += 1
+    with pytest.raises(InvalidKeyError):
+        instance.use(unused)
+    instance.use(used)
+    assert admin.peppers.retire()["peppers"][0]["pepper"] == "p2"
+
+
+def test_a_move_that_cannot_be_written_is_tried_again(world):
+    """While the store is away nothing is lost: the old pepper counts, the move waits."""
+    admin = world.tenant()
+    key = admin.keys.issue("acme", "ci", ["generate"])["key"]
+    instance = Instance(world)
+    admin.peppers.rotate()
+    instance.use(key)
+    instance.store.failure = SecretStoreUnavailableError("away")
+    instance.due.pop()[1]()
+    assert secrets_under(admin) == {"p1": 1, "p2": 0}
+    assert [seconds for seconds, _ in instance.due] == [60.0]
+    instance.store.failure = None
+    instance.write()
+    assert secrets_under(admin) == {"p1": 0, "p2": 1}
+
+
+def test_a_move_does_not_bring_back_what_was_rotated_out_or_revoked(world):
+    """What happened to the key between its use and the write stands."""
+    admin = world.tenant()
+    rotated, revoked = (admin.keys.issue("acme", name, ["generate"]) for name in "ab")
+    instance = Instance(world)
+    admin.peppers.rotate()
+    instance.use(rotated["key"])
+    instance.use(revoked["key"])
+    new = admin.keys.rotate(rotated["key_id"], deadline_seconds=0)["key"]
+    admin.keys.revoke(revoked["key_id"])
+    instance.write()
+    keyring = world.loaded()
+    assert world.accepted(keyring, new)
+    assert not world.accepted(keyring, rotated["key"])
+    assert not world.accepted(keyring, revoked["key"])
+
+
+@pytest.mark.parametrize("days", [0, 401])
+def test_a_peppers_deadline_is_bounded(world, days):
+    """Not so short that it ends keys in daily use, not so long that it is none."""
+    admin = world.tenant()
+    with pytest.raises(AdminRefusedError, match="1d to 400d"):
+        admin.peppers.rotate(deadline_seconds=days * DAY)
