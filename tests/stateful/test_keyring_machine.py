@@ -253,7 +253,7 @@ class KeyringMachine(RuleBasedStateMachine):
             principal = keyring.authenticate(text, "192.0.2.1", self.clock())
             if self.line.cut:
                 return True
-            if self.line.revoked(principal.key_id):
+            if self.line.revoked(principal.tenant, principal.key_id):
                 return False
             pointer = self.line.current_version(principal.keyring_shard)
             if keyring.observe(principal.keyring_shard, pointer):
