@@ -1,6 +1,7 @@
-"""The model tool: `python -m api.gpt train|inspect|sample`. Exit status 0 done, 1 refused, 2 usage.
+"""The model tool: `python -m api.gpt import|train|inspect|sample`.
 
-A model directory or a text that cannot be used is refused with one line that says why.
+Exit status 0 done, 1 refused, 2 usage. A model or a text that cannot be used is refused with one
+line that says why; tensors that do not fit get a line each.
 """
 
 from __future__ import annotations
@@ -23,6 +24,38 @@ def main(argv: list[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m api.gpt", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    importer = commands.add_parser("import", help="make a model directory of a model you trained")
+    importer.add_argument(
+        "--from", dest="format", choices=("nanogpt", "lecture", "huggingface"), required=True
+    )
+    importer.add_argument(
+        "paths",
+        type=Path,
+        nargs="+",
+        metavar="PATH",
+        help="nanogpt: ckpt.pt [meta.pkl]; lecture: model.pth; huggingface: the directory",
+    )
+    importer.add_argument("--to", type=Path, required=True, help="the model directory to write")
+    importer.add_argument(
+        "--chars", help="lecture: the text it was trained on, as a file, or its characters in order"
+    )
+    importer.add_argument(
+        "--tokenizer", type=Path, help="tokenizer.json, or vocab.json with merges.txt beside it"
+    )
+    importer.add_argument(
+        "--activation",
+        choices=("gelu", "gelu_tanh", "relu"),
+        help="of a changed nanoGPT (there: gelu) or lecture model (there: relu)",
+    )
+    importer.add_argument(
+        "--scaled-by-width",
+        action="store_true",
+        help="lecture: attention is divided by the root of n_embd (C**-0.5), not of the head size",
+    )
+    importer.add_argument("--name", help="default: the name of the directory")
+    importer.add_argument("--start-text", help="what is continued when there is no prompt")
+    importer.set_defaults(run=_import)
 
     train = commands.add_parser("train", help="train a character GPT from a text file")
     train.add_argument("--text", type=Path, required=True, help="a UTF-8 text file")
@@ -61,6 +94,26 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--mode", choices=[mode.value for mode in GenerationMode], default="auto")
     sample.set_defaults(run=_sample)
     return parser
+
+
+def _import(arguments: argparse.Namespace, _argv: list[str]) -> int:
+    from api.gpt.importers.choice import read
+    from api.gpt.importers.files import ImportRefusedError
+    from api.gpt.importers.imported import write
+
+    try:
+        imported = read(arguments.format, arguments.paths, vars(arguments))
+        name = arguments.name or arguments.to.resolve().name
+        write(imported, arguments.to, name=name, start_text=arguments.start_text)
+    except ImportRefusedError as exc:
+        print(f"import: {exc}", file=sys.stderr)
+        return 1
+    count = sum(tensor.numel() for tensor in imported.state.values())
+    print(f"{arguments.to}: {count:,} parameters, {imported.tokenizer.vocab_size} tokens")
+    if imported.padding:
+        print(f"{imported.padding} entries of the vocabulary were padding and are left out")
+    print(f"next: python -m api.gpt sample {shlex.quote(str(arguments.to))}")
+    return 0
 
 
 def _train(arguments: argparse.Namespace, argv: list[str]) -> int:

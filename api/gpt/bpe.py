@@ -52,7 +52,7 @@ class BpeTokenizer:
     ) -> None:
         """Raise ValueError for what is no byte-level encoding."""
         self._tokens, self._merges, self._added = tuple(tokens), tuple(merges), tuple(added)
-        self._end_of_text, self._add_prefix_space = end_of_text, add_prefix_space
+        self.end_of_text_name, self._add_prefix_space = end_of_text, add_prefix_space
         ids = {token: i for i, token in enumerate(self._tokens)}
         _check(ids, self._tokens, self._merges, self._added)
         if end_of_text is not None and end_of_text not in ids:
@@ -97,7 +97,7 @@ class BpeTokenizer:
             "tokens": list(self._tokens),
             "merges": [list(pair) for pair in self._merges],
             "added": list(self._added),
-            "end_of_text": self._end_of_text,
+            "end_of_text": self.end_of_text_name,
             "add_prefix_space": self._add_prefix_space,
         }
 

@@ -25,6 +25,8 @@ from api.gpt.shape import GPTConfig
 from api.gpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch takes seconds to import, and serving can do without
+    import torch
+
     from api.gpt.model import GPT
 
 FORMAT = "quillgate-gpt/1"
@@ -86,15 +88,21 @@ class _Weights(Mapping[str, NDArray[np.float32]]):
 
 
 def save(
-    directory: Path, *, name: str, model: GPT, tokenizer: Tokenizer, start_text: str = "\n"
+    directory: Path,
+    *,
+    name: str,
+    model: GPT,
+    tokenizer: Tokenizer,
+    start_text: str = "\n",
+    dtype: torch.dtype | None = None,  # of the weights; None: bfloat16
 ) -> None:
-    """Write the four files; weights in bfloat16. `manifest.json` comes last and makes it whole."""
+    """Write the four files. `manifest.json` comes last and makes it whole."""
     import torch
     from safetensors.torch import save as save_safetensors
 
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {
-        key: value.detach().to(torch.bfloat16).contiguous()
+        key: value.detach().to(dtype or torch.bfloat16).contiguous()
         for key, value in model.state_dict().items()
     }
     config = {
