@@ -17,7 +17,7 @@ from flask import g
 from api.errors import ProblemError
 from api.guards import address, reauthenticate, refuse_key
 from api.limits.headers import response_headers
-from api.limits.policy import REFUSED, Decision, Lease
+from api.limits.policy import OF_TENANT, REFUSED, Decision, Lease
 from api.parts import Service
 from auth.principal import Principal
 
@@ -93,16 +93,21 @@ def refusal(parts: Service, principal: Principal, decision: Decision) -> Problem
         return refuse_key(parts, "revoked")
     if decision.code == "exceeds_plan":
         limit = decision.binding or "max_num_chars"
+        if limit.startswith(OF_TENANT):
+            cap = getattr(principal.caps, limit.removeprefix(OF_TENANT))
+            detail = f'The tenant\'s cap "{limit}" is {cap}.'
+        else:
+            detail = f'The plan\'s "{limit}" is {getattr(principal.plan, limit)}.'
         return ProblemError(
             "exceeds_plan",
-            f'The plan\'s "{limit}" is {getattr(principal.plan, limit)}.',
+            detail,
             headers={"x-should-retry": "false"},
         )
-    detail = None
+    why = None
     if decision.binding is not None:
-        detail = f'The limit "{decision.binding}" does not admit this request now.'
+        why = f'The limit "{decision.binding}" does not admit this request now.'
     return ProblemError(
-        decision.code or "limiter_unavailable", detail, retry_after_ms=decision.retry_after_ms
+        decision.code or "limiter_unavailable", why, retry_after_ms=decision.retry_after_ms
     )
 
 

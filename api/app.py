@@ -25,7 +25,7 @@ from api.lifecycle import Engine, Lifecycle, ModelUnusableError
 from api.limits.limiter import LimiterEvent, RedisLimiter
 from api.parts import Keyring, Limiter, Service, service
 from api.routes import admin as admin_routes
-from api.routes import completions, docs, generate, health, key, usage
+from api.routes import admin_limits, completions, docs, generate, health, key, usage
 from api.telemetry import Metrics
 from api.throttle import Throttle
 from auth.admin import Admin
@@ -41,6 +41,7 @@ BLUEPRINTS = (
     key.blueprint,
     usage.blueprint,
     admin_routes.blueprint,
+    admin_limits.blueprint,
 )
 
 EXPOSED_HEADERS = (
@@ -98,7 +99,7 @@ def create_app(
         CORS(
             app,
             origins=list(settings.cors_origins),
-            methods=["GET", "POST", "PUT", "DELETE"],
+            methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-Id"],
             expose_headers=list(EXPOSED_HEADERS),
             supports_credentials=False,

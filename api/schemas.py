@@ -17,6 +17,7 @@ from pydantic import ValidationError as PydanticError
 
 from api.errors import FieldError, ProblemError
 from auth.admin_rotation import DEADLINE_SECONDS, GRACE_SECONDS
+from auth.plans import MAX_LIMIT, MAX_RATE
 
 MAX_PROMPT_CHARS = 4000
 MAX_SEED = 2**63 - 1
@@ -136,6 +137,27 @@ class KeyChange(Body):
     plan: str | None = None
     expires_at: JsonInt | None = None
     allowed_cidrs: list[str] | None = None
+
+
+Rate = Annotated[int, Field(ge=1, le=MAX_RATE), BeforeValidator(_integral)] | None
+Amount = Annotated[int, Field(ge=1, le=MAX_LIMIT), BeforeValidator(_integral)] | None
+
+
+class CapsChange(Body):
+    """`PATCH /v1/admin/tenants/<tenant>/caps`: across all keys of the tenant."""
+
+    requests_per_minute: Rate = None
+    chars_per_minute: Rate = None
+    chars_per_day: Amount = None
+    chars_per_month: Amount = None
+    concurrency: Amount = None
+
+
+class LimitsChange(CapsChange):
+    """`PATCH /v1/admin/keys/<key_id>/limits`: in the place of the plan's."""
+
+    max_num_chars: Amount = None
+    weight: Amount = None
 
 
 class RevokeRequest(Body):

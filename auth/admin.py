@@ -11,6 +11,7 @@ from typing import Any
 from auth.admin_bulk import KeyBulk
 from auth.admin_context import AdminContext
 from auth.admin_keys import KeyAdmin, KeySettings
+from auth.admin_limits import LimitsAdmin
 from auth.admin_peppers import PepperAdmin
 from auth.admin_rights import RightsCheck
 from auth.admin_tenants import TenantAdmin
@@ -36,6 +37,7 @@ class Admin:
         self.bulk = KeyBulk(context, self.keys)
         self.peppers = PepperAdmin(context)
         self.users = UserAdmin(context, self.keys)
+        self.limits = LimitsAdmin(context)
 
     def set_up(self) -> None:
         """Create what is missing of an empty store; safe to repeat."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from auth import cli_commands as commands
+from auth import cli_limits
 from auth.admin_peppers import PEPPER_DEADLINE_SECONDS
 from auth.admin_rotation import DEADLINE_SECONDS, GRACE_SECONDS
 from auth.csv_rows import DEFAULT_SCOPES, ISSUE_COLUMNS, REVOKE_COLUMNS
@@ -122,6 +123,8 @@ def _tenants(room: Subparsers) -> None:
     plan = _command(room, "set-plan", commands.tenants_set_plan, "change the plan; usage stays")
     plan.add_argument("tenant")
     plan.add_argument("plan")
+    text = "cap what all keys of a tenant use together; `none` ends a cap"
+    cli_limits.add_set_caps(_command(room, "set-caps", cli_limits.set_caps, text))
 
 
 def _keys(room: Subparsers, now: int) -> None:
@@ -158,6 +161,8 @@ def _keys(room: Subparsers, now: int) -> None:
         help=f"{_EXPIRY}, or never",
     )
     change.add_argument("--cidrs", type=words, help="comma list; empty allows every address")
+    text = "give a key limits of its own; `none` is the plan's again"
+    cli_limits.add_set_limits(_command(room, "set-limits", cli_limits.set_limits, text))
     rotate = _command(room, "rotate", commands.keys_rotate, "give a key a new secret, shown once")
     rotate.add_argument("key_id")
     rotate.add_argument(

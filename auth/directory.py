@@ -16,6 +16,7 @@ from typing import Any
 from auth.config import MAX_SHARDS
 from auth.errors import MalformedKeyringError
 from auth.fields import NAME, Fields
+from auth.plans import CAPS, Caps, checked_limits
 
 PEPPER_ID = re.compile(r"[a-z0-9]{1,16}")
 _FIELDS = ("shards", "pepper_id", "pepper_ids", "pepper_deadlines", "tenants")
@@ -36,6 +37,7 @@ class Tenant:
     plan: str
     created_at: int
     state: TenantState = TenantState.ACTIVE
+    caps: Caps | None = None  # on what its keys use together
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,13 @@ def to_body(directory: Directory) -> dict[str, Any]:
         "pepper_id": directory.pepper_id,
         "pepper_ids": list(directory.pepper_ids),
         "pepper_deadlines": dict(directory.pepper_deadlines),
-        "tenants": {
-            name: {"plan": one.plan, "created_at": one.created_at, "state": one.state.value}
-            for name, one in directory.tenants.items()
-        },
+        "tenants": {name: _tenant_to_body(one) for name, one in directory.tenants.items()},
     }
+
+
+def _tenant_to_body(tenant: Tenant) -> dict[str, Any]:
+    body = {"plan": tenant.plan, "created_at": tenant.created_at, "state": tenant.state.value}
+    return body if tenant.caps is None else body | {"caps": tenant.caps.given}
 
 
 def from_body(body: Mapping[str, Any]) -> Directory:
@@ -100,10 +104,13 @@ def from_body(body: Mapping[str, Any]) -> Directory:
 def _tenant(name: str, value: object) -> Tenant:
     if not NAME.fullmatch(name):
         raise ValueError(f"{name!r} cannot be a tenant")
-    fields = Fields(f"tenant {name}", value, ("plan", "created_at", "state"))
+    where = f"tenant {name}"
+    fields = Fields(where, value, ("plan", "created_at", "state", "caps"))
+    caps = dict(checked_limits(where, fields.optional_table("caps"), CAPS))
     return Tenant(
         name=name,
         plan=fields.text("plan"),
         created_at=fields.integer("created_at"),
         state=TenantState(fields.text("state")),
+        caps=Caps(**caps) if caps else None,
     )

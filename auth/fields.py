@@ -63,6 +63,9 @@ class Fields:
             raise self._wrong(name)
         return value
 
+    def optional_table(self, name: str) -> dict[str, Any]:
+        return {} if self._value.get(name) is None else self.table(name)
+
     def value(self, name: str) -> Any:
         return self._value.get(name)
 

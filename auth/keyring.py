@@ -20,6 +20,7 @@ from typing import Any
 from auth.api_key import LABELS, digest
 from auth.errors import MalformedKeyringError
 from auth.fields import NAME, Fields
+from auth.plans import LIMITS, Overrides, checked_limits
 from auth.principal import Rotation, Scope, SecretRole
 
 MAX_LIVE_SECRETS = 2
@@ -30,7 +31,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TAIL = re.compile(r"[0-9A-Za-z]{4}")
 _RECORD_FIELDS = (
     *("tenant", "name", "plan", "scopes", "label", "created_at", "expires_at", "allowed_cidrs"),
-    *("forwarded_for", "state", "revoked_at", "secrets", "rotation"),
+    *("forwarded_for", "state", "revoked_at", "secrets", "rotation", "limits"),
 )
 
 
@@ -69,6 +70,7 @@ class KeyRecord:
     state: KeyState = KeyState.ACTIVE
     revoked_at: int | None = None
     rotation: Rotation | None = None  # set exactly while there are two secrets
+    limits: Overrides = ()  # in the place of the plan's
 
 
 # What an unknown id is compared with, so that it costs what a known one does.
@@ -189,6 +191,7 @@ def _record_to_json(record: KeyRecord) -> dict[str, Any]:
         "revoked_at": record.revoked_at,
         "allowed_cidrs": list(record.allowed_cidrs) or None,
         "forwarded_for": list(record.forwarded_for) or None,
+        "limits": dict(record.limits) or None,
     }
     if record.rotation is not None:
         rotation = record.rotation
@@ -226,6 +229,7 @@ def _record_from_json(key_id: str, value: object) -> KeyRecord:
         state=KeyState(fields.text("state")),
         revoked_at=fields.optional_integer("revoked_at"),
         rotation=rotation,
+        limits=checked_limits(where, fields.optional_table("limits"), LIMITS),
     )
 
 

@@ -23,7 +23,7 @@ from auth.keyring import KeyRecord, KeyState, address_allowed, shard_of
 from auth.keyring_refresh import MAX_AGE_SECONDS, CurrentKeyring
 from auth.names import Names
 from auth.pepper_moves import PepperMoves
-from auth.plans import Plan
+from auth.plans import Plan, with_overrides
 from auth.principal import Principal, SecretRole
 from auth.propagation import Propagation
 from auth.secrets import SecretStore
@@ -162,7 +162,7 @@ class KeyringStore:
             key_id=record.key_id,
             name=record.name,
             tenant=record.tenant,
-            plan=plan,
+            plan=with_overrides(plan, record.limits),
             scopes=record.scopes,
             label=record.label,
             expires_at=record.expires_at,
@@ -172,6 +172,7 @@ class KeyringStore:
             rotation=record.rotation,
             keyring_shard=self._names.keyring,
             keyring_version=held.pointer,
+            caps=tenant.caps,
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from auth.plans import Plan
+from auth.plans import Caps, Plan
 
 
 class Scope(StrEnum):
@@ -41,7 +41,7 @@ class Principal:
     key_id: str
     name: str
     tenant: str
-    plan: Plan
+    plan: Plan  # the key's own limits are in it
     scopes: frozenset[Scope]
     label: str  # "live" or "test"
     expires_at: int | None
@@ -51,3 +51,4 @@ class Principal:
     rotation: Rotation | None = None
     keyring_shard: str = ""  # the shard that holds the record ...
     keyring_version: int = 0  # ... and the version it was read from
+    caps: Caps | None = None  # of the tenant, across its keys

@@ -55,3 +55,8 @@ def rotation_first_use(tenant: str, key_id: str, started_at: int) -> str:
 def last_used(tenant: str, key_id: str) -> str:
     """Hash of a key's last admitted request: `at` (Unix seconds) and `address`."""
     return f"{tenant_base(tenant)}:{key_id}:last-used"
+
+
+def ledger_name(tenant: str, key_id: str) -> str:
+    """Hash of what a key used: `<day>:chars|requests|refused` and `<month>:chars`."""
+    return f"{tenant_base(tenant)}:{key_id}:usage"

@@ -24,6 +24,7 @@ def tenant_view(tenant: Tenant) -> dict[str, Any]:
         "tenant": tenant.name,
         "plan": tenant.plan,
         "state": tenant.state.value,
+        "caps": {} if tenant.caps is None else tenant.caps.given,
         "created_at": tenant.created_at,
     }
 
@@ -43,6 +44,7 @@ def key_view(
         "tenant": record.tenant,
         "name": record.name,
         "plan": record.plan or tenant.plan,
+        "limits": dict(record.limits),
         "scopes": sorted(scope.value for scope in record.scopes),
         "label": record.label,
         "state": state_of(record, now),
@@ -64,6 +66,7 @@ def audit_view(record: KeyRecord) -> dict[str, Any]:
         "tenant": record.tenant,
         "name": record.name,
         "plan": record.plan,
+        "limits": dict(record.limits),
         "scopes": sorted(scope.value for scope in record.scopes),
         "label": record.label,
         "state": record.state.value,

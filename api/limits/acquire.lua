@@ -1,30 +1,39 @@
 -- Decide one request: everything is charged, or nothing. See common.lua for the arithmetic.
 --
+-- KEYS: revoked marker, keyring pointer, first use of a rotation, last use; then six for each scope
+-- that limits: the key, and its tenant if that has caps.
 -- Answer: {code, index of the binding limit, wait ms, keyring version or -1, sunset ms or -1,
 --          now ms, days of this month,
---          then for each limit in policy.LIMIT_NAMES: remaining, ms until whole again}
+--          then for each scope, for each limit in policy.LIMIT_NAMES: remaining (-1: there is no
+--          such limit), ms until whole again}
 
-local REVOKED, POINTER, FIRST_USE = KEYS[1], KEYS[2], KEYS[3]
-local keys = {
-  buckets = KEYS[4], leases = KEYS[5], lapsed = KEYS[6], usage = KEYS[7],
-  requests = KEYS[8], chars = KEYS[9], last_used = KEYS[10],
-}
+local REVOKED, POINTER, FIRST_USE, LAST_USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = clock_ms(ARGV[1])
 local peeking = ARGV[2] == 'peek'
 local lease, lease_ms, chars = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
-local never = ARGV[6] == '1'                       -- the plan could never admit so much
+local never = ARGV[6] == '1'                       -- a limit could never admit so much
 local address = ARGV[7]
 local role, deadline_ms, grace_ms = ARGV[8], tonumber(ARGV[9]) * 1000, tonumber(ARGV[10]) * 1000
-local limits = {
-  requests = tonumber(ARGV[11]), chars = tonumber(ARGV[12]), day = tonumber(ARGV[13]),
-  month = tonumber(ARGV[14]), concurrency = tonumber(ARGV[15]),
-}
-local CONCURRENCY_RETRY_MS = tonumber(ARGV[16])
+local CONCURRENCY_RETRY_MS = tonumber(ARGV[11])
+local FIRST_LIMIT = 12
 
-local version = tonumber(redis.call('GET', POINTER)) or -1
+local scopes = {}
+for i = 5, #KEYS, 6 do
+  local at = FIRST_LIMIT + 5 * #scopes
+  local scope = scope_at(i)
+  scope.limits = {
+    requests = tonumber(ARGV[at]), chars = tonumber(ARGV[at + 1]), day = tonumber(ARGV[at + 2]),
+    month = tonumber(ARGV[at + 3]), concurrency = tonumber(ARGV[at + 4]),
+  }
+  scopes[#scopes + 1] = scope
+end
+local key = scopes[1]
+
+local known = redis.call('MGET', POINTER, REVOKED)
+local version = tonumber(known[1]) or -1
 local sunset = -1
 
-if redis.call('EXISTS', REVOKED) == 1 then
+if known[2] then
   return {'invalid_key', 0, 0, version, sunset, now, 0}
 end
 
@@ -39,56 +48,74 @@ elseif role == 'old' then
 end
 
 -- A call that its sender gave up and settled before it was even read: nobody waits for it.
-if not peeking and redis.call('ZSCORE', keys.lapsed, '!' .. lease) then
+if not peeking and redis.call('ZSCORE', key.lapsed, '!' .. lease) then
   return {'settled', 0, 0, version, sunset, now, 0}
 end
 
-local buckets = load_buckets(keys, now)
-local changed = false
-for _, name in ipairs(RATES) do
-  -- Under a changed plan what was used stays used, and drains at the new rate from here on.
-  local bucket = buckets[name]
-  changed = changed or (bucket.spent > 0 and bucket.rate ~= limits[name])
-  bucket.rate = limits[name]
-end
-
--- Leases whose holder never came back: the slot and what was reserved are free again. Each is
--- remembered for a day, so that a holder who does come back is charged what was used after all.
-local lapsed = redis.call('ZRANGEBYSCORE', keys.leases, '-inf', text(now), 'WITHSCORES')
-for i = 1, #lapsed, 2 do
-  close_lease(keys, buckets, lapsed[i], tonumber(lapsed[i + 1]), 0, false)
-  redis.call('ZADD', keys.lapsed, lapsed[i + 1], lapsed[i])
-end
-if #lapsed > 0 then
-  changed = true
-  redis.call('ZREMRANGEBYSCORE', keys.lapsed, '-inf', text(now - DAY_MS))
-  redis.call('PEXPIRE', keys.lapsed, text(DAY_MS + SLACK_MS))
-end
-if changed then
-  save_buckets(keys, buckets, 0)
-end
-
 local window = windows(now)
-local used = redis.call('HMGET', keys.usage, window.day .. ':chars', window.month .. ':chars')
-local day_used, month_used = tonumber(used[1]) or 0, tonumber(used[2]) or 0
-local running = redis.call('ZCARD', keys.leases)
 
--- How long this very request has to wait for each limit; 0 where it need not.
-local function bucket_wait(name, units)
-  local missing = buckets[name].spent + (units - limits[name]) * PARTS
-  return missing > 0 and math.ceil(missing / limits[name]) or 0
+-- The scope as it is now: changed limits in force, leases whose holder never came back closed.
+local function look(scope)
+  local limits, buckets = scope.limits, load_buckets(scope, now)
+  local changed = false
+  for _, name in ipairs(RATES) do
+    local bucket = buckets[name]
+    changed = changed or bucket.rebased
+    if limits[name] > 0 then
+      -- Under a changed limit what was used stays used, and drains at the new rate from here on.
+      changed = changed or (bucket.spent > 0 and bucket.rate ~= limits[name])
+      bucket.rate = limits[name]
+    end
+  end
+  -- A lapsed lease's slot and reservation are free again. It is remembered for a day, so that a
+  -- holder who does come back is charged what was used after all.
+  local lapsed = redis.call('ZRANGEBYSCORE', scope.leases, '-inf', text(now), 'WITHSCORES')
+  for i = 1, #lapsed, 2 do
+    close_lease(scope, buckets, lapsed[i], tonumber(lapsed[i + 1]), 0, false)
+    redis.call('ZADD', scope.lapsed, lapsed[i + 1], lapsed[i])
+  end
+  if #lapsed > 0 then
+    changed = true
+    redis.call('ZREMRANGEBYSCORE', scope.lapsed, '-inf', text(now - DAY_MS))
+    redis.call('PEXPIRE', scope.lapsed, text(DAY_MS + SLACK_MS))
+  end
+  if changed then
+    save_buckets(scope, buckets, 0)
+  end
+  local used = redis.call('HMGET', scope.usage, window.day .. ':chars', window.month .. ':chars')
+  scope.buckets = buckets
+  scope.day_used, scope.month_used = tonumber(used[1]) or 0, tonumber(used[2]) or 0
+  scope.running = redis.call('ZCARD', scope.leases)
 end
-local waits = {
-  bucket_wait('requests', 1),
-  bucket_wait('chars', chars),
-  day_used + chars > limits.day and window.day_ends - now or 0,
-  month_used + chars > limits.month and window.month_ends - now or 0,
-  running >= limits.concurrency and CONCURRENCY_RETRY_MS or 0,
-}
+
+-- How long this very request has to wait for each limit of a scope; 0 where it need not.
+local function waits(scope)
+  local limits = scope.limits
+  local function bucket_wait(name, units)
+    local limit = limits[name]
+    local missing = scope.buckets[name].spent + (units - limit) * PARTS
+    return limit > 0 and missing > 0 and math.ceil(missing / limit) or 0
+  end
+  local function quota_wait(limit, used, ends)
+    return limit > 0 and used + chars > limit and ends - now or 0
+  end
+  local full = limits.concurrency > 0 and scope.running >= limits.concurrency
+  return {
+    bucket_wait('requests', 1),
+    bucket_wait('chars', chars),
+    quota_wait(limits.day, scope.day_used, window.day_ends),
+    quota_wait(limits.month, scope.month_used, window.month_ends),
+    full and CONCURRENCY_RETRY_MS or 0,
+  }
+end
+
 local binding, wait = 0, 0
-for i, one in ipairs(waits) do
-  if one > wait then
-    binding, wait = i, one
+for number, scope in ipairs(scopes) do
+  look(scope)
+  for i, one in ipairs(waits(scope)) do
+    if one > wait then
+      binding, wait = 5 * (number - 1) + i, one
+    end
   end
 end
 
@@ -99,45 +126,61 @@ elseif wait > 0 then
   code = 'refused'
 end
 
-if not peeking then
-  if code == '' then
+local function admit(scope)
+  local buckets, limits = scope.buckets, scope.limits
+  if limits.requests > 0 then
     charge(buckets.requests, lease, 1, lease_ms)
+  end
+  if limits.chars > 0 then
     charge(buckets.chars, lease, chars, lease_ms)
-    save_buckets(keys, buckets, lease_ms)
-    redis.call('ZADD', keys.leases, text(now + lease_ms), lease)
-    keep(keys.leases, lease_ms + LEASE_KEPT_MS)
-    count_chars(keys, now, chars)
-    redis.call('HSET', keys.last_used, 'at', text(math.floor(now / 1000)), 'address', address)
-    redis.call('PEXPIRE', keys.last_used, text((LEDGER_DAYS + 1) * DAY_MS))
-    if redis.call('HINCRBY', keys.usage, window.day .. ':requests', 1) == 1 then
-      -- The first of a day clears what is older than the ledger reaches back.
-      local oldest = windows((window.day_number - LEDGER_DAYS) * DAY_MS)
-      for _, field in ipairs(redis.call('HKEYS', keys.usage)) do
-        local date = string.match(field, '^(%d+%-%d+%-?%d*):')
-        if date and date < (#date == 7 and oldest.month or oldest.day) then
-          redis.call('HDEL', keys.usage, field)
-        end
+  end
+  save_buckets(scope, buckets, lease_ms)
+  redis.call('ZADD', scope.leases, text(now + lease_ms), lease)
+  keep(scope.leases, lease_ms + LEASE_KEPT_MS)
+  count_chars(scope, now, chars)
+  if redis.call('HINCRBY', scope.usage, window.day .. ':requests', 1) == 1 then
+    -- The first of a day clears what is older than the ledger reaches back.
+    local oldest = windows((window.day_number - LEDGER_DAYS) * DAY_MS)
+    for _, field in ipairs(redis.call('HKEYS', scope.usage)) do
+      local date = string.match(field, '^(%d+%-%d+%-?%d*):')
+      if date and date < (#date == 7 and oldest.month or oldest.day) then
+        redis.call('HDEL', scope.usage, field)
       end
     end
-    day_used, month_used, running = day_used + chars, month_used + chars, running + 1
-  else
-    redis.call('HINCRBY', keys.usage, window.day .. ':refused', 1)
   end
-  redis.call('PEXPIRE', keys.usage, text((LEDGER_DAYS + 1) * DAY_MS))
+  scope.day_used, scope.month_used = scope.day_used + chars, scope.month_used + chars
+  scope.running = scope.running + 1
 end
 
-local function left(name)
-  local bucket, limit = buckets[name], limits[name]
-  return math.max(0, math.floor((limit * PARTS - bucket.spent) / PARTS)),
-    math.ceil(bucket.spent / limit)
+if not peeking then
+  for _, scope in ipairs(scopes) do
+    if code == '' then
+      admit(scope)
+    else
+      redis.call('HINCRBY', scope.usage, window.day .. ':refused', 1)
+    end
+    redis.call('PEXPIRE', scope.usage, LEDGER_MS)
+  end
+  if code == '' then
+    redis.call('HSET', LAST_USED, 'at', text(math.floor(now / 1000)), 'address', address)
+    redis.call('PEXPIRE', LAST_USED, LEDGER_MS)
+  end
 end
-local requests_left, requests_reset = left('requests')
-local chars_left, chars_reset = left('chars')
-return {
-  code, binding, wait, version, sunset, now, window.month_days,
-  requests_left, requests_reset,
-  chars_left, chars_reset,
-  math.max(0, limits.day - day_used), day_used > 0 and window.day_ends - now or 0,
-  math.max(0, limits.month - month_used), month_used > 0 and window.month_ends - now or 0,
-  math.max(0, limits.concurrency - running), 0,
-}
+
+local answer = {code, binding, wait, version, sunset, now, window.month_days}
+local function tell(limit, left, reset_ms)
+  answer[#answer + 1] = limit > 0 and math.max(0, left) or -1
+  answer[#answer + 1] = limit > 0 and reset_ms or 0
+end
+for _, scope in ipairs(scopes) do
+  local limits = scope.limits
+  for _, name in ipairs(RATES) do
+    local limit, spent = limits[name], scope.buckets[name].spent
+    tell(limit, math.floor((limit * PARTS - spent) / PARTS), math.ceil(spent / limit))
+  end
+  tell(limits.day, limits.day - scope.day_used, scope.day_used > 0 and window.day_ends - now or 0)
+  tell(limits.month, limits.month - scope.month_used,
+    scope.month_used > 0 and window.month_ends - now or 0)
+  tell(limits.concurrency, limits.concurrency - scope.running, 0)
+end
+return answer

@@ -14,8 +14,19 @@ local DAY_MS = 86400000
 local SLACK_MS = 60000
 local LEASE_KEPT_MS = 32 * DAY_MS   -- an abandoned lease can be given back within its month
 local LEDGER_DAYS = 400
+local LEDGER_MS = string.format('%.0f', (LEDGER_DAYS + 1) * DAY_MS)
+
+local REBASE = 2 ^ 50               -- far below 2^53, where whole numbers end to be exact
 
 local RATES = {'requests', 'chars'}
+
+-- What limits a request: the key it came with, and the key's tenant. Each counts by itself.
+local function scope_at(i)
+  return {
+    spent = KEYS[i], leases = KEYS[i + 1], lapsed = KEYS[i + 2], usage = KEYS[i + 3],
+    requests = KEYS[i + 4], chars = KEYS[i + 5],
+  }
+end
 
 -- Redis's clock. Tests that need to move time hand in their own; production never does.
 local function clock_ms(given)
@@ -70,15 +81,20 @@ local function windows(ms)
   }
 end
 
--- The buckets as they are `now`: what was spent, less what drained at the rate last in force.
-local function load_buckets(keys, now)
-  local fields = {'at'}
-  for _, name in ipairs(RATES) do
-    fields[#fields + 1] = name .. ':spent'
-    fields[#fields + 1] = name .. ':drained'
-    fields[#fields + 1] = name .. ':rate'
+-- What drained is counted on and on: begin at nought again before its last digit could be lost.
+local function rebase(bucket)
+  if bucket.drained > REBASE then
+    for _, lease in ipairs(redis.call('ZRANGE', bucket.places, 0, -1)) do
+      redis.call('ZINCRBY', bucket.places, text(-bucket.drained), lease)
+    end
+    bucket.drained, bucket.rebased = 0, true
   end
-  local stored = redis.call('HMGET', keys.buckets, unpack(fields))
+end
+
+-- The buckets as they are `now`: what was spent, less what drained at the rate last in force.
+local function load_buckets(scope, now)
+  local stored = redis.call('HMGET', scope.spent, 'at', 'requests:spent', 'requests:drained',
+    'requests:rate', 'chars:spent', 'chars:drained', 'chars:rate')
   local at = tonumber(stored[1]) or now
   local buckets = {at = math.max(at, now)}         -- a clock that steps back refills nothing
   for i, name in ipairs(RATES) do
@@ -89,13 +105,14 @@ local function load_buckets(keys, now)
       spent = spent - flow,
       drained = (tonumber(stored[3 * i]) or 0) + flow,
       rate = rate,
-      places = keys[name],
+      places = scope[name],
     }
+    rebase(buckets[name])
   end
   return buckets
 end
 
-local function save_buckets(keys, buckets, lease_ms)
+local function save_buckets(scope, buckets, lease_ms)
   local fields = {'at', text(buckets.at)}
   local ttl = lease_ms
   for _, name in ipairs(RATES) do
@@ -108,8 +125,8 @@ local function save_buckets(keys, buckets, lease_ms)
     fields[#fields + 1] = text(bucket.rate)
     ttl = math.max(ttl, math.ceil(bucket.spent / bucket.rate))
   end
-  redis.call('HSET', keys.buckets, unpack(fields))
-  keep(keys.buckets, ttl + SLACK_MS)
+  redis.call('HSET', scope.spent, unpack(fields))
+  keep(scope.spent, ttl + SLACK_MS)
 end
 
 -- Charge a bucket and note where in the queue of spent parts the charge ends.
@@ -143,23 +160,23 @@ local function reserved_by(lease)
 end
 
 -- Add to the calendar windows of the moment of admission, which are the quotas and the ledger.
-local function count_chars(keys, admitted, chars)
+local function count_chars(scope, admitted, chars)
   if chars ~= 0 then
     local window = windows(admitted)
-    redis.call('HINCRBY', keys.usage, window.day .. ':chars', text(chars))
-    redis.call('HINCRBY', keys.usage, window.month .. ':chars', text(chars))
+    redis.call('HINCRBY', scope.usage, window.day .. ':chars', text(chars))
+    redis.call('HINCRBY', scope.usage, window.month .. ':chars', text(chars))
   end
 end
 
 -- Close a live lease that used `used` characters; `whole`: as if it had never been admitted.
-local function close_lease(keys, buckets, lease, expires, used, whole)
+local function close_lease(scope, buckets, lease, expires, used, whole)
   local chars, lease_ms = reserved_by(lease)
   local admitted = expires - lease_ms
-  redis.call('ZREM', keys.leases, lease)
+  redis.call('ZREM', scope.leases, lease)
   give_back(buckets.chars, lease, chars - used)
   give_back(buckets.requests, lease, whole and 1 or 0)
-  count_chars(keys, admitted, used - chars)
+  count_chars(scope, admitted, used - chars)
   if whole then
-    redis.call('HINCRBY', keys.usage, windows(admitted).day .. ':requests', -1)
+    redis.call('HINCRBY', scope.usage, windows(admitted).day .. ':requests', -1)
   end
 end

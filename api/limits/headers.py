@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from math import ceil
 
-from api.limits.policy import Decision, LimitState
+from api.limits.policy import OF_TENANT, Decision, LimitState
 
 # The draft's registry of quota units; characters are not in it.
 _UNITS = {"requests_per_minute": "requests", "concurrency": "concurrent-requests"}
@@ -51,7 +51,8 @@ def _tightest(decision: Decision) -> LimitState:
 
 def _policy(state: LimitState) -> str:
     window = f";w={state.window_seconds}" if state.window_seconds else ""
-    return f'"{state.name}";q={state.limit}{window};qu="{_UNITS.get(state.name, "chars")}"'
+    unit = _UNITS.get(state.name.removeprefix(OF_TENANT), "chars")
+    return f'"{state.name}";q={state.limit}{window};qu="{unit}"'
 
 
 def _state(state: LimitState, decision: Decision) -> str:

@@ -31,20 +31,21 @@ from api.limits.breaker import Breaker
 from api.limits.local import LocalLimiter
 from api.limits.policy import (
     CONCURRENCY_RETRY_MS,
-    LIMIT_NAMES,
     REFUSAL_CODES,
     REFUSED,
+    SCOPED_NAMES,
     Decision,
     Lease,
     exceeded_for_ever,
     limit_states,
-    limits_of,
+    scopes_of,
 )
 from api.limits.usage import DayUsage, days_of
 from auth.principal import Principal, SecretRole
 from auth.propagation_keys import (
     keyring_pointer_copy,
     last_used,
+    ledger_name,
     revoked_marker,
     rotation_first_use,
     tenant_base,
@@ -168,11 +169,11 @@ class RedisLimiter:
         if decision.code is not None:
             return decision
         admitted_at_ms = reply[5]
-        lease = Lease(lease_id, principal.tenant, principal.key_id, chars, admitted_at_ms)
-        day, month = decision.limits[2], decision.limits[3]
-        self._local.learn(
-            principal, admitted_at_ms, day.limit - day.remaining, month.limit - month.remaining
+        capped = principal.caps is not None
+        lease = Lease(
+            *(lease_id, principal.tenant, principal.key_id, chars, admitted_at_ms), capped=capped
         )
+        self._local.learn(principal, admitted_at_ms, _quotas_used(principal, reply))
         return replace(decision, lease=lease)
 
     def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
@@ -230,22 +231,16 @@ class RedisLimiter:
     def _decide(
         self, principal: Principal, arguments: tuple[str | int, ...], address: str
     ) -> list[Any] | None:
-        rotation = principal.rotation
+        rotation, scopes = principal.rotation, scopes_of(principal)
         chars = int(arguments[-1])
-        base = _base(principal.tenant, principal.key_id)
         keys = (
             revoked_marker(principal.tenant, principal.key_id),
             keyring_pointer_copy(principal.keyring_shard, tenant_group(principal.tenant)),
             rotation_first_use(
                 principal.tenant, principal.key_id, rotation.started_at if rotation else 0
             ),
-            f"{base}:buckets",
-            f"{base}:leases",
-            f"{base}:lapsed",
-            f"{base}:usage",
-            f"{base}:leases:requests",
-            f"{base}:leases:chars",
             last_used(principal.tenant, principal.key_id),
+            *_state_names(principal.tenant, principal.key_id, capped=len(scopes) > 1),
         )
         reply = self._run(
             self._acquire_script,
@@ -253,13 +248,13 @@ class RedisLimiter:
             (
                 self._redis_now(),
                 *arguments,
-                1 if exceeded_for_ever(principal.plan, chars) else 0,
+                1 if exceeded_for_ever(principal, chars) else 0,
                 address,
                 str(principal.secret_role) if rotation else str(SecretRole.ONLY),
                 rotation.deadline if rotation else 0,
                 rotation.grace_seconds if rotation else 0,
-                *limits_of(principal.plan),
                 CONCURRENCY_RETRY_MS,
+                *(limit for scope in scopes for limit in scope),
             ),
         )
         if reply is not None:
@@ -290,8 +285,12 @@ class RedisLimiter:
         """Decide by the outage mode. `sent`: Redis may have charged the request all the same."""
         self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
         now_ms = int(self._clock() * 1000)
-        lease = Lease(lease_id, principal.tenant, principal.key_id, chars, now_ms, local=True)
-        never = exceeded_for_ever(principal.plan, chars)
+        lease = Lease(
+            *(lease_id, principal.tenant, principal.key_id, chars, now_ms),
+            local=True,
+            capped=principal.caps is not None,
+        )
+        never = exceeded_for_ever(principal, chars)
         if self._rotated_out(principal):
             decision = Decision(None, "invalid_key")
         elif self._outage is Outage.CLOSED:
@@ -320,15 +319,7 @@ class RedisLimiter:
 
     def _tell(self, settlement: _Settlement) -> bool:
         lease = settlement.lease
-        base = _base(lease.tenant, lease.key_id)
-        keys = (
-            f"{base}:buckets",
-            f"{base}:leases",
-            f"{base}:lapsed",
-            f"{base}:usage",
-            f"{base}:leases:requests",
-            f"{base}:leases:chars",
-        )
+        keys = _state_names(lease.tenant, lease.key_id, capped=lease.capped)
         arguments = (
             self._redis_now(),
             lease.lease_id,
@@ -362,7 +353,7 @@ class RedisLimiter:
         def read() -> list[dict[bytes, bytes]]:
             with self._redis.pipeline(transaction=False) as pipeline:
                 for key_id in key_ids:
-                    pipeline.hgetall(f"{_base(tenant, key_id)}:usage")
+                    pipeline.hgetall(ledger_name(tenant, key_id))
                 answer: list[dict[bytes, bytes]] = pipeline.execute()
                 return answer
 
@@ -398,9 +389,23 @@ class RedisLimiter:
         return answer
 
 
-def _base(tenant: str, key_id: str) -> str:
-    """Return what the names of a key's state begin with."""
-    return f"{tenant_base(tenant)}:{key_id}"
+def _state_names(tenant: str, key_id: str, *, capped: bool) -> tuple[str, ...]:
+    """Return what the scripts keep for each scope: the key and, if it has caps, its tenant."""
+    key = f"{tenant_base(tenant)}:{key_id}"
+    scopes = (key, tenant_base(tenant)) if capped else (key,)
+    parts = ("buckets", "leases", "lapsed", "usage", "leases:requests", "leases:chars")
+    return tuple(f"{scope}:{part}" for scope in scopes for part in parts)
+
+
+def _quotas_used(principal: Principal, reply: list[Any]) -> list[tuple[int, int]]:
+    """Return what the day and the month hold of each scope, by an answer of acquire.lua."""
+    used = []
+    for number, limits in enumerate(scopes_of(principal)):
+        day_left, month_left = reply[11 + 10 * number], reply[13 + 10 * number]
+        used.append(
+            (limits[2] - day_left if limits[2] else 0, limits[3] - month_left if limits[3] else 0)
+        )
+    return used
 
 
 def _sunset(principal: Principal) -> int | None:
@@ -420,12 +425,12 @@ def _decision(principal: Principal, reply: list[Any], chars: int) -> Decision:
     )
     if code == b"invalid_key":
         return replace(known, code="invalid_key")
-    limits = limit_states(principal.plan, states[0::2], states[1::2], month_days)
+    limits = limit_states(scopes_of(principal), states[0::2], states[1::2], month_days)
     known = replace(known, limits=limits)
     if code == b"exceeds_plan":
-        name = exceeded_for_ever(principal.plan, chars)
+        name = exceeded_for_ever(principal, chars)
         return replace(known, code="exceeds_plan", binding=name)
     if code == b"refused":
-        name = LIMIT_NAMES[binding - 1]
+        name = SCOPED_NAMES[binding - 1]
         return replace(known, code=REFUSAL_CODES[name], binding=name, retry_after_ms=wait_ms)
     return known

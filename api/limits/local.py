@@ -12,21 +12,22 @@ Thread-safe, and depends on nothing. What it admitted is told to Redis when that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from api.limits.policy import (
     CONCURRENCY_RETRY_MS,
-    LIMIT_NAMES,
     REFUSAL_CODES,
+    SCOPED_NAMES,
     Decision,
     Lease,
+    Limits,
     LimitState,
     exceeded_for_ever,
     limit_states,
+    scopes_of,
 )
-from auth.plans import Plan
 from auth.principal import Principal
 
 PARTS = 60_000  # of a unit: a limit of L a minute gives back L parts a millisecond
@@ -73,6 +74,10 @@ class _Bucket:
         self.drained += flow
         self.at_ms = max(self.at_ms, now_ms)
 
+    def limit(self, rate: int) -> None:
+        """Drain at this rate from here on; 0: there is no limit now, go on as before."""
+        self.rate = rate or self.rate
+
     def wait_ms(self, parts: int) -> int:
         missing = self.spent + parts - self.rate * PARTS
         return -(-missing // self.rate) if missing > 0 and self.spent else 0
@@ -88,7 +93,9 @@ class _Bucket:
         self.places[lease_id] = self.drained + self.spent
 
     def give_back(self, lease_id: str, parts: int) -> None:
-        place = self.places.pop(lease_id)
+        place = self.places.pop(lease_id, None)
+        if place is None:
+            return
         parts = min(parts, max(0, place - self.drained))
         self.spent -= parts
         for later, its_place in self.places.items():
@@ -104,13 +111,27 @@ class _Held:
     weight: int
 
 
+_Scope = tuple[str, str]  # a tenant and one of its keys, or no key: the tenant's own
+
+
 @dataclass(slots=True)
 class _Account:
+    """What one scope used: a key, or a tenant that has caps."""
+
     requests: _Bucket
     chars: _Bucket
+    limits: Limits
     held: dict[str, _Held] = field(default_factory=dict)
     lapsed: dict[str, _Held] = field(default_factory=dict)
     used: dict[str, int] = field(default_factory=dict)  # window name -> chars, weighted
+
+    def look(self, limits: Limits, now_ms: int) -> None:
+        """Be as of now, under these limits."""
+        self.requests.advance(now_ms)
+        self.chars.advance(now_ms)
+        self.limits = limits
+        self.requests.limit(limits[0])
+        self.chars.limit(limits[1])
 
     def count(self, at_ms: int, chars: int) -> None:
         window = windows(at_ms)
@@ -135,22 +156,79 @@ class _Account:
         window = windows(now_ms)
         self.used = {name: self.used.get(name, 0) for name in (window.day, window.month)}
 
+    def waits(self, chars: int, share: int, now_ms: int) -> list[int]:
+        """Return how long this very request has to wait for each limit, in ms."""
+        window, parts = windows(now_ms), share * PARTS
+        per_minute, chars_per_minute, per_day, per_month, concurrency = self.limits
+
+        def quota_wait(name: str, limit: int, ends_ms: int) -> int:
+            used = self.used.get(name, 0)
+            over = limit and used and used + chars * share > limit
+            return ends_ms - now_ms if over else 0
+
+        full = concurrency and len(self.held) >= _slots(concurrency, share)
+        return [
+            self.requests.wait_ms(parts) if per_minute else 0,
+            self.chars.wait_ms(chars * parts) if chars_per_minute else 0,
+            quota_wait(window.day, per_day, window.day_ends_ms),
+            quota_wait(window.month, per_month, window.month_ends_ms),
+            CONCURRENCY_RETRY_MS if full else 0,
+        ]
+
+    def admit(self, lease_id: str, held: _Held) -> None:
+        if self.limits[0]:
+            self.requests.charge(lease_id, held.weight * PARTS)
+        if self.limits[1]:
+            self.chars.charge(lease_id, held.chars * held.weight * PARTS)
+        self.count(held.admitted_ms, held.chars * held.weight)
+        self.held[lease_id] = held
+
+    def settle(self, lease_id: str, used: int, now_ms: int, *, whole: bool) -> None:
+        self.requests.advance(now_ms)
+        self.chars.advance(now_ms)
+        held = self.held.pop(lease_id, None)
+        if held is not None:
+            self.close(lease_id, held, used, whole=whole)
+            return
+        late = self.lapsed.pop(lease_id, None)
+        if late is not None and late.expires_ms > now_ms - _DAY_MS:
+            self.count(late.admitted_ms, used * late.weight)
+
     def close(self, lease_id: str, held: _Held, used: int, *, whole: bool) -> None:
         unused = (held.chars - used) * held.weight
         self.chars.give_back(lease_id, unused * PARTS)
         self.requests.give_back(lease_id, held.weight * PARTS if whole else 0)
         self.count(held.admitted_ms, -unused)
 
+    def told(self, share: int, now_ms: int) -> tuple[list[int], list[int]]:
+        """Return for each limit what is left of this instance's share, and ms until whole."""
+        window, requests, chars = windows(now_ms), self.requests, self.chars
+        day, month = (self.used.get(name, 0) for name in (window.day, window.month))
+        left = [
+            requests.left() // share,
+            chars.left() // share,
+            (self.limits[2] - day) // share,
+            (self.limits[3] - month) // share,
+            _slots(self.limits[4], share) - len(self.held),
+        ]
+        day_ms = window.day_ends_ms - now_ms if day else 0
+        month_ms = window.month_ends_ms - now_ms if month else 0
+        return left, [requests.full_in_ms(), chars.full_in_ms(), day_ms, month_ms, 0]
+
+
+def _slots(concurrency: int, share: int) -> int:
+    return max(1, concurrency // share)
+
 
 class LocalLimiter:
-    """Every limit of every key, counted in this process alone."""
+    """Every limit of every key and tenant, counted in this process alone."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self.instances = 1  # how many share each limit
         self._clock = clock
         self._lock = threading.Lock()
-        self._accounts: dict[tuple[str, str], _Account] = {}
-        self._known: dict[tuple[str, str], tuple[int, int, int]] = {}
+        self._accounts: dict[_Scope, _Account] = {}
+        self._known: dict[_Scope, tuple[int, int, int]] = {}
 
     def acquire(
         self, principal: Principal, *, chars: int, lease_ms: int, lease_id: str
@@ -158,117 +236,94 @@ class LocalLimiter:
         """Charge the request and grant a lease, or refuse it and change nothing."""
         with self._lock:
             now_ms = self._now_ms()
-            account = self._account(principal, now_ms)
-            refusal = self._refusal(principal, account, chars, now_ms)
+            accounts = self._look(principal, now_ms)
+            refusal = self._refusal(principal, accounts, chars, now_ms)
             if refusal is not None:
                 return refusal
-            weight = self.instances
-            account.requests.charge(lease_id, weight * PARTS)
-            account.chars.charge(lease_id, chars * weight * PARTS)
-            account.count(now_ms, chars * weight)
-            account.held[lease_id] = _Held(now_ms + lease_ms, now_ms, chars, weight)
-            lease = Lease(lease_id, principal.tenant, principal.key_id, chars, now_ms, local=True)
-            return Decision(lease, limits=self._states(principal, account, now_ms))
+            held = _Held(now_ms + lease_ms, now_ms, chars, self.instances)
+            for account in accounts:
+                account.admit(lease_id, held)
+            capped = len(accounts) > 1
+            lease = Lease(
+                *(lease_id, principal.tenant, principal.key_id, chars, now_ms),
+                local=True,
+                capped=capped,
+            )
+            return Decision(lease, limits=self._states(accounts, now_ms))
 
     def peek(self, principal: Principal, *, chars: int) -> Decision:
         """Say what `acquire` would decide, and charge nothing."""
         with self._lock:
             now_ms = self._now_ms()
-            account = self._account(principal, now_ms)
-            refusal = self._refusal(principal, account, chars, now_ms)
-            return refusal or Decision(None, limits=self._states(principal, account, now_ms))
+            accounts = self._look(principal, now_ms)
+            refusal = self._refusal(principal, accounts, chars, now_ms)
+            return refusal or Decision(None, limits=self._states(accounts, now_ms))
 
     def settle(self, lease: Lease, *, used_chars: int, whole: bool) -> None:
         """End a lease once: what was not used goes back. Unknown leases change nothing."""
         with self._lock:
-            account = self._accounts.get((lease.tenant, lease.key_id))
-            if account is None:
-                return
             now_ms = self._now_ms()
-            account.requests.advance(now_ms)
-            account.chars.advance(now_ms)
-            held = account.held.pop(lease.lease_id, None)
-            if held is not None:
-                account.close(lease.lease_id, held, used_chars, whole=whole)
-                return
-            late = account.lapsed.pop(lease.lease_id, None)
-            if late is not None and late.expires_ms > now_ms - _DAY_MS:
-                account.count(late.admitted_ms, used_chars * late.weight)
+            for scope in _scopes(lease.tenant, lease.key_id, capped=lease.capped):
+                account = self._accounts.get(scope)
+                if account is not None:
+                    account.settle(lease.lease_id, used_chars, now_ms, whole=whole)
 
-    def learn(self, principal: Principal, at_ms: int, day_used: int, month_used: int) -> None:
-        """Note what Redis said was used of the quotas: an outage does not refill them."""
-        self._known[principal.tenant, principal.key_id] = (at_ms, day_used, month_used)
+    def learn(self, principal: Principal, at_ms: int, used: Iterable[tuple[int, int]]) -> None:
+        """Note what Redis said was used of the quotas: an outage does not refill them.
+
+        `used` is of the day and of the month, for the key and then for the tenant.
+        """
+        scopes = _scopes(principal.tenant, principal.key_id, capped=principal.caps is not None)
+        for scope, (day, month) in zip(scopes, used, strict=False):
+            self._known[scope] = (at_ms, day, month)
 
     def _now_ms(self) -> int:
         return round(self._clock() * 1000)
 
-    def _account(self, principal: Principal, now_ms: int) -> _Account:
-        """Return the key's account as it is now, less the leases that lapsed."""
-        plan = principal.plan
-        account = self._accounts.setdefault(
-            (principal.tenant, principal.key_id),
-            _Account(
-                _Bucket(plan.requests_per_minute, now_ms), _Bucket(plan.chars_per_minute, now_ms)
-            ),
-        )
-        account.requests.advance(now_ms)
-        account.chars.advance(now_ms)
-        account.requests.rate = plan.requests_per_minute
-        account.chars.rate = plan.chars_per_minute
-        known = self._known.pop((principal.tenant, principal.key_id), None)
-        if known is not None:
-            account.start_from(*known)
-        account.expire(now_ms)
-        return account
+    def _look(self, principal: Principal, now_ms: int) -> list[_Account]:
+        """Return the accounts that limit the caller, as they are now, less what lapsed."""
+        limits = scopes_of(principal)
+        scopes = _scopes(principal.tenant, principal.key_id, capped=len(limits) > 1)
+        accounts = []
+        for scope, its_limits in zip(scopes, limits, strict=True):
+            account = self._accounts.get(scope)
+            if account is None:
+                requests, chars = (_Bucket(rate or 1, now_ms) for rate in its_limits[:2])
+                account = self._accounts[scope] = _Account(requests, chars, its_limits)
+            account.look(its_limits, now_ms)
+            known = self._known.pop(scope, None)
+            if known is not None:
+                account.start_from(*known)
+            account.expire(now_ms)
+            accounts.append(account)
+        return accounts
 
     def _refusal(
-        self, principal: Principal, account: _Account, chars: int, now_ms: int
+        self, principal: Principal, accounts: list[_Account], chars: int, now_ms: int
     ) -> Decision | None:
-        never = exceeded_for_ever(principal.plan, chars)
+        never = exceeded_for_ever(principal, chars)
         if never is not None:
-            states = self._states(principal, account, now_ms)
-            return Decision(None, "exceeds_plan", never, limits=states)
-        waits = self._waits(principal.plan, account, chars, now_ms)
+            return Decision(None, "exceeds_plan", never, limits=self._states(accounts, now_ms))
+        waits = [
+            one for account in accounts for one in account.waits(chars, self.instances, now_ms)
+        ]
         wait_ms = max(waits)
         if wait_ms == 0:
             return None
-        binding = LIMIT_NAMES[waits.index(wait_ms)]
-        states = self._states(principal, account, now_ms)
+        binding = SCOPED_NAMES[waits.index(wait_ms)]
+        states = self._states(accounts, now_ms)
         return Decision(None, REFUSAL_CODES[binding], binding, wait_ms, states)
 
-    def _waits(self, plan: Plan, account: _Account, chars: int, now_ms: int) -> list[int]:
-        """Return how long this very request has to wait for each limit, in ms."""
-        window, parts = windows(now_ms), self.instances * PARTS
+    def _states(self, accounts: list[_Account], now_ms: int) -> tuple[LimitState, ...]:
+        told = [account.told(self.instances, now_ms) for account in accounts]
+        return limit_states(
+            [account.limits for account in accounts],
+            [one for left, _ in told for one in left],
+            [one for _, reset_ms in told for one in reset_ms],
+            windows(now_ms).month_days,
+        )
 
-        def quota_wait(name: str, limit: int, ends_ms: int) -> int:
-            used = account.used.get(name, 0)
-            return ends_ms - now_ms if used and used + chars * self.instances > limit else 0
 
-        return [
-            account.requests.wait_ms(parts),
-            account.chars.wait_ms(chars * parts),
-            quota_wait(window.day, plan.chars_per_day, window.day_ends_ms),
-            quota_wait(window.month, plan.chars_per_month, window.month_ends_ms),
-            CONCURRENCY_RETRY_MS if len(account.held) >= self._slots(plan.concurrency) else 0,
-        ]
-
-    def _slots(self, concurrency: int) -> int:
-        return max(1, concurrency // self.instances)
-
-    def _states(
-        self, principal: Principal, account: _Account, now_ms: int
-    ) -> tuple[LimitState, ...]:
-        plan, window, share = principal.plan, windows(now_ms), self.instances
-        requests, chars = account.requests, account.chars
-        day, month = (account.used.get(name, 0) for name in (window.day, window.month))
-        day_ms = window.day_ends_ms - now_ms if day else 0
-        month_ms = window.month_ends_ms - now_ms if month else 0
-        left = [
-            requests.left() // share,
-            chars.left() // share,
-            (plan.chars_per_day - day) // share,
-            (plan.chars_per_month - month) // share,
-            self._slots(plan.concurrency) - len(account.held),
-        ]
-        reset_ms = [requests.full_in_ms(), chars.full_in_ms(), day_ms, month_ms, 0]
-        return limit_states(plan, left, reset_ms, window.month_days)
+def _scopes(tenant: str, key_id: str, *, capped: bool) -> tuple[_Scope, ...]:
+    key = (tenant, key_id)
+    return (key, (tenant, "")) if capped else (key,)

@@ -1,8 +1,9 @@
 """What a decision about a request is made of, and what it says. Pure values.
 
-A plan's limits are of three kinds: rates (token buckets that refill continuously), quotas (UTC
-calendar day and month) and the concurrency cap. The order of `LIMIT_NAMES` is the one in which
-every limiter evaluates and reports them.
+Limits are of three kinds: rates (token buckets that refill continuously), quotas (UTC calendar day
+and month) and the concurrency cap. A scope is what they are counted for: the key by its plan and,
+where it has caps, its tenant. Every limiter evaluates and reports them in the order of
+`LIMIT_NAMES`, the key's before the tenant's.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from auth.plans import Plan
+from auth.principal import Principal
 
 LIMIT_NAMES = (
     "requests_per_minute",
@@ -20,14 +21,15 @@ LIMIT_NAMES = (
     "concurrency",
 )
 
+OF_TENANT = "tenant_"  # begins the names of a tenant's caps, across its keys
+SCOPED_NAMES = (*LIMIT_NAMES, *(OF_TENANT + name for name in LIMIT_NAMES))
+
 # What refuses a request, by the limit that makes it wait longest.
-REFUSAL_CODES = {
-    "requests_per_minute": "rate_limited",
-    "chars_per_minute": "rate_limited",
-    "chars_per_day": "quota_exceeded",
-    "chars_per_month": "quota_exceeded",
-    "concurrency": "too_many_concurrent",
-}
+_CODES = ("rate_limited", "rate_limited", "quota_exceeded", "quota_exceeded", "too_many_concurrent")
+REFUSAL_CODES = dict(zip(SCOPED_NAMES, _CODES * 2, strict=True))
+
+# One scope's limits in the order of LIMIT_NAMES; 0: there is no such limit.
+Limits = tuple[int, ...]
 
 # A slot comes back when another request ends, which no clock can tell: ask again soon.
 CONCURRENCY_RETRY_MS = 1000
@@ -40,7 +42,7 @@ REFUSED = "refused"
 class LimitState:
     """One named limit after a decision, as its headers will tell it."""
 
-    name: str  # one of LIMIT_NAMES
+    name: str  # one of SCOPED_NAMES
     limit: int
     remaining: int
     reset_seconds: float  # until the whole limit is available again; 0 when it is
@@ -57,6 +59,7 @@ class Lease:
     reserved_chars: int
     admitted_at_ms: int  # Redis's clock: tells which calendar windows were charged
     local: bool = False  # granted by this instance alone while Redis was away
+    capped: bool = False  # the tenant's caps were charged too
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +84,56 @@ class Decision:
         return self.lease is not None
 
 
-def limits_of(plan: Plan) -> tuple[int, ...]:
-    """Return the plan's limits in the order of LIMIT_NAMES."""
-    return tuple(getattr(plan, name) for name in LIMIT_NAMES)
+def scopes_of(principal: Principal) -> tuple[Limits, ...]:
+    """Return the limits of the key and, if it has caps, those of its tenant."""
+    plan, caps = principal.plan, principal.caps
+    key = (
+        plan.requests_per_minute,
+        plan.chars_per_minute,
+        plan.chars_per_day,
+        plan.chars_per_month,
+        plan.concurrency,
+    )
+    if caps is None:
+        return (key,)
+    tenant = (
+        caps.requests_per_minute or 0,
+        caps.chars_per_minute or 0,
+        caps.chars_per_day or 0,
+        caps.chars_per_month or 0,
+        caps.concurrency or 0,
+    )
+    return key, tenant
 
 
 def limit_states(
-    plan: Plan, remaining: Sequence[int], reset_ms: Sequence[int], month_days: int
+    scopes: Sequence[Limits], left: Sequence[int], reset_ms: Sequence[int], month_days: int
 ) -> tuple[LimitState, ...]:
-    """Return the states of a plan's limits; the sequences are in the order of LIMIT_NAMES."""
+    """Return the states of all limits that there are; the sequences go scope by scope."""
     windows = (60, 60, 86_400, 86_400 * month_days, 0)
-    rows = zip(LIMIT_NAMES, limits_of(plan), remaining, reset_ms, windows, strict=True)
+    rows = zip(
+        SCOPED_NAMES,
+        (limit for scope in scopes for limit in scope),
+        left,
+        reset_ms,
+        windows * 2,
+        strict=False,  # of names and windows there are enough for two scopes
+    )
     return tuple(
-        LimitState(name, limit, max(0, left), ms / 1000, window)
-        for name, limit, left, ms, window in rows
+        LimitState(name, limit, max(0, remaining), ms / 1000, window)
+        for name, limit, remaining, ms, window in rows
+        if limit
     )
 
 
-def exceeded_for_ever(plan: Plan, chars: int) -> str | None:
+def exceeded_for_ever(principal: Principal, chars: int) -> str | None:
     """Return the name of the limit that could never admit a request of `chars`, or None."""
+    plan, caps = principal.plan, principal.caps
     for name in ("max_num_chars", "chars_per_minute", "chars_per_day", "chars_per_month"):
         if chars > getattr(plan, name):
             return name
+    for name in LIMIT_NAMES[1:4] if caps is not None else ():
+        cap = getattr(caps, name)
+        if cap is not None and chars > cap:
+            return OF_TENANT + name
     return None

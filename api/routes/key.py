@@ -27,7 +27,7 @@ def show() -> Response:
         "key_id": principal.key_id,
         "name": principal.name,
         "tenant": principal.tenant,
-        "plan": principal.plan.name,
+        "plan": principal.plan.name,  # some limits may be the key's own: `limits` has what holds
         "max_num_chars": principal.plan.max_num_chars,
         "scopes": sorted(scope.value for scope in principal.scopes),
         "label": principal.label,

@@ -34,6 +34,8 @@ ROUTES = {
     ("POST", "/v1/admin/keys/<key_id>/rotate"): Scope.ADMIN,
     ("DELETE", "/v1/admin/keys/<key_id>/rotation"): Scope.ADMIN,
     ("POST", "/v1/admin/keys/<key_id>/revoke"): Scope.ADMIN,
+    ("PATCH", "/v1/admin/keys/<key_id>/limits"): Scope.ADMIN,
+    ("PATCH", "/v1/admin/tenants/<tenant>/caps"): Scope.ADMIN,
     ("GET", "/v1/admin/audit"): Scope.ADMIN,
     ("GET", "/v1/admin/audit/verify"): Scope.ADMIN,
 }

@@ -154,3 +154,28 @@ def test_unknown_names_are_404_and_refusals_409(live_api, admin_key):
     )
     assert refused.json()["code"] == "conflict"
     assert "everything" in refused.json()["detail"]
+
+
+def test_an_admin_caps_a_tenant_and_limits_a_key(live_api, admin_key):
+    """The next request obeys, on the same key, and its account tells what holds."""
+    issued = live_api.issue()
+    key, tenant = issued["key"], issued["tenant"]
+    assert live_api.server.post("/generate", key, num_chars=30).status_code == 200
+    path = f"/v1/admin/keys/{issued['key_id']}/limits"
+    answer = call(live_api, "PATCH", path, admin_key, json={"chars_per_day": 50})
+    assert answer.json()["limits"] == {"chars_per_day": 50}
+    refused = live_api.server.post("/generate", key, num_chars=21)
+    assert (refused.status_code, refused.json()["code"]) == (429, "quota_exceeded")
+    assert live_api.server.post("/generate", key, num_chars=20).status_code == 200
+    call(live_api, "PATCH", path, admin_key, json={"chars_per_day": None})
+    caps = f"/v1/admin/tenants/{tenant}/caps"
+    answer = call(live_api, "PATCH", caps, admin_key, json={"chars_per_month": 40})
+    assert answer.json()["caps"] == {"chars_per_month": 40}
+    assert live_api.server.post("/generate", key, num_chars=41).json()["code"] == "exceeds_plan"
+    assert live_api.server.post("/generate", key, num_chars=40).status_code == 200
+    refused = live_api.server.post("/generate", key, num_chars=1)
+    assert refused.json()["detail"].startswith('The limit "tenant_chars_per_month"')
+    assert live_api.left(key)["tenant_chars_per_month"] == 0
+    for wrong in ({"chars_per_month": 0}, {"chars_per_month": "9"}, {"chars": 9}):
+        answer = call(live_api, "PATCH", caps, admin_key, json=wrong)
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")

@@ -21,8 +21,8 @@ from hypothesis.stateful import (
 
 from api.limits.limiter import RedisLimiter
 from api.limits.local import LocalLimiter
-from api.limits.policy import REFUSAL_CODES, Decision, Lease
-from auth.plans import Plan
+from api.limits.policy import OF_TENANT, REFUSAL_CODES, Decision, Lease
+from auth.plans import Caps, Plan
 from auth.principal import Principal
 from tests.support.callers import caller, plan_of
 from tests.support.limiter_model import KeyModel
@@ -46,7 +46,22 @@ PLANS = [
         max_num_chars=120,
     ),
 ]
-KEYS = [("acme", "aaaaaaaaaaaa"), ("acme", "bbbbbbbbbbbb"), ("globex", "aaaaaaaaaaaa")]
+# One tenant is capped on everything, below what its two keys may use; one on some things alone.
+CAPS = {
+    "acme": Caps(
+        requests_per_minute=6,
+        chars_per_minute=150,
+        chars_per_day=400,
+        chars_per_month=900,
+        concurrency=3,
+    ),
+    "globex": Caps(chars_per_minute=110, chars_per_month=500),
+    "initech": None,
+}
+KEYS = [
+    *(("acme", "aaaaaaaaaaaa"), ("acme", "bbbbbbbbbbbb")),
+    *(("globex", "aaaaaaaaaaaa"), ("initech", "aaaaaaaaaaaa")),
+]
 START_MS = 1_796_083_140_000  # one minute before the midnight that ends 30 November 2026, UTC
 
 keys = st.sampled_from(KEYS)
@@ -140,22 +155,27 @@ class LimiterMachine(RuleBasedStateMachine):
         self.now_ms = START_MS
         self.backend = backend(lambda: self.now_ms)
         self.models = {key: KeyModel(PLANS[0], START_MS) for key in KEYS}
+        self.tenants = {
+            tenant: KeyModel(plan_of_caps(caps), START_MS)
+            for tenant, caps in CAPS.items()
+            if caps is not None
+        }
 
     @rule(target=leases, key=keys, plan=plans, chars=chars, lease_seconds=lease_seconds)
     def acquire(self, key: tuple[str, str], plan: Plan, chars: int, lease_seconds: float):
-        model = self.models[key]
-        principal = caller(plan, tenant=key[0], key_id=key[1])
-        decision = self.backend.acquire(principal, chars, lease_seconds)
-        model.look(plan)
-        if model.exceeds(chars):
+        decision = self.backend.acquire(self.caller(key, plan), chars, lease_seconds)
+        scopes = self.look(key, plan)
+        if any(model.exceeds(chars) for model in scopes.values()):
             assert decision.code == "exceeds_plan"
             assert decision.retry_after_ms is None
-        self.agree(decision, model, chars)
+        self.agree(decision, scopes, chars)
         if decision.lease is None:
-            model.refuse()
+            for model in scopes.values():
+                model.refuse()
             return multiple()
-        model.admit(decision.lease.lease_id, chars, int(lease_seconds * 1000))
-        assert [state.remaining for state in decision.limits] == model.remaining()
+        for model in scopes.values():
+            model.admit(decision.lease.lease_id, chars, int(lease_seconds * 1000))
+        self.told_in_full(decision, key[0], scopes)
         return key, decision.lease
 
     @rule(
@@ -170,28 +190,59 @@ class LimiterMachine(RuleBasedStateMachine):
         self.pass_time(pause_ms)
         self.backend.settle(granted, used, finish)
         used = 0 if finish == "refused" else min(used, granted.reserved_chars)
-        self.models[key].settle(granted.lease_id, used, whole=finish == "refused")
+        for model in self.scopes(key).values():
+            model.settle(granted.lease_id, used, whole=finish == "refused")
 
     @rule(ms=pauses_ms)
     def pass_time(self, ms: int) -> None:
         self.now_ms += ms
-        for model in self.models.values():
+        for model in [*self.models.values(), *self.tenants.values()]:
             model.advance(ms)
 
     @rule(key=keys, plan=plans, chars=chars)
     def peek(self, key: tuple[str, str], plan: Plan, chars: int) -> None:
         """It foretells the decision, and the invariant sees that it charges nothing."""
-        model = self.models[key]
-        decision = self.backend.peek(caller(plan, tenant=key[0], key_id=key[1]), chars)
-        model.look(plan)
-        self.agree(decision, model, chars)
+        decision = self.backend.peek(self.caller(key, plan), chars)
+        self.agree(decision, self.look(key, plan), chars)
 
-    def agree(self, decision: Decision, model: KeyModel, chars: int) -> None:
+    def caller(self, key: tuple[str, str], plan: Plan) -> Principal:
+        return caller(plan, tenant=key[0], key_id=key[1], caps=CAPS[key[0]])
+
+    def scopes(self, key: tuple[str, str]) -> dict[str, KeyModel]:
+        """Return what limits the key, by what begins the limits' names."""
+        own = {"": self.models[key]}
+        return own | ({OF_TENANT: self.tenants[key[0]]} if key[0] in self.tenants else {})
+
+    def look(self, key: tuple[str, str], plan: Plan) -> dict[str, KeyModel]:
+        scopes = self.scopes(key)
+        scopes[""].look(plan)
+        if OF_TENANT in scopes:
+            scopes[OF_TENANT].look(scopes[OF_TENANT].plan)
+        return scopes
+
+    def told_in_full(self, decision: Decision, tenant: str, scopes: dict[str, KeyModel]) -> None:
+        """Every limit there is, with what is left of it, and none that there is not."""
+        names = list(REFUSAL_CODES)[:5]
+        expected = dict(zip(names, scopes[""].remaining(), strict=True))
+        if OF_TENANT in scopes:
+            left = dict(zip(names, scopes[OF_TENANT].remaining(), strict=True))
+            expected |= {OF_TENANT + name: left[name] for name in CAPS[tenant].given}
+        assert {state.name: state.remaining for state in decision.limits} == expected
+
+    def agree(self, decision: Decision, scopes: dict[str, KeyModel], chars: int) -> None:
         """The decision is the model's, and its wait is to the millisecond."""
-        if model.exceeds(chars):
+        if any(model.exceeds(chars) for model in scopes.values()):
             assert decision.code == "exceeds_plan"
             return
-        refusing = model.refusing(chars)
+
+        def refusing_after(ms: int) -> set[str]:
+            return {
+                begin + name
+                for begin, model in scopes.items()
+                for name in model.refusing(chars, ms)
+            }
+
+        refusing = refusing_after(0)
         assert (decision.code is None) == (not refusing), refusing
         if decision.code is None:
             return
@@ -201,25 +252,32 @@ class LimiterMachine(RuleBasedStateMachine):
         assert wait_ms is not None
         assert wait_ms > 0
         # A slot comes back when a request ends, not by time: asking again soon is all one can do.
-        assert model.refusing(chars, wait_ms) <= {"concurrency"}
-        if decision.binding == "concurrency":
+        assert refusing_after(wait_ms) <= {"concurrency", f"{OF_TENANT}concurrency"}
+        if decision.binding.endswith("concurrency"):
             assert wait_ms == 1000
         else:
-            assert decision.binding in model.refusing(chars, wait_ms - 1)
+            assert decision.binding in refusing_after(wait_ms - 1)
 
     @invariant()
     def everything_left_is_told(self) -> None:
         """Asked about any key, at any time, the limiter tells exactly what the model holds."""
-        for (tenant, key_id), model in self.models.items():
-            decision = self.backend.peek(caller(model.plan, tenant=tenant, key_id=key_id), 0)
-            model.look(model.plan)
-            assert [state.remaining for state in decision.limits] == model.remaining()
+        for key, model in self.models.items():
+            decision = self.backend.peek(self.caller(key, model.plan), 0)
+            self.told_in_full(decision, key[0], self.look(key, model.plan))
             told = [round(state.reset_seconds * 1000) for state in decision.limits[:2]]
             assert told == model.full_in_ms()
         self.backend.check(self.models)
 
     def teardown(self) -> None:
         self.backend.close()
+
+
+def plan_of_caps(caps: Caps) -> Plan:
+    """Return a plan that holds where there is a cap, and nowhere else."""
+    nowhere = dict.fromkeys(
+        ("requests_per_minute", "chars_per_minute", "chars_per_day", "chars_per_month"), 10**9
+    )
+    return plan_of(**{**nowhere, "concurrency": 10**9, "max_num_chars": 10**9, **caps.given})
 
 
 SETTINGS = settings(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from auth.plans import Plan
+from auth.plans import Caps, Plan
 from auth.principal import Principal, Rotation, Scope, SecretRole
 
 
@@ -35,6 +35,7 @@ def caller(
     tenant: str = "acme",
     secret_role: SecretRole = SecretRole.ONLY,
     rotation: Rotation | None = None,
+    caps: Caps | None = None,
 ) -> Principal:
     """Return a verified caller on the plan."""
     return Principal(
@@ -51,4 +52,5 @@ def caller(
         rotation=rotation,
         keyring_shard="keyring-00",
         keyring_version=1,
+        caps=caps,
     )

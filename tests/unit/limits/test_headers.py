@@ -7,12 +7,14 @@ import re
 import pytest
 
 from api.limits.headers import response_headers
-from api.limits.policy import Decision, Lease, limit_states
-from tests.support.callers import plan_of
+from api.limits.policy import Decision, Lease, limit_states, scopes_of
+from tests.support.callers import caller, plan_of
 
 LEASE = Lease("id", "acme", "0123456789ab", 100, 0)
 PLAN = plan_of(requests_per_minute=10, chars_per_minute=5000, concurrency=1)
-STATES = limit_states(PLAN, (9, 2500, 999_000, 9_000_000, 0), (5_001, 30_000, 60_000, 1, 0), 30)
+STATES = limit_states(
+    scopes_of(caller(PLAN)), (9, 2500, 999_000, 9_000_000, 0), (5_001, 30_000, 60_000, 1, 0), 30
+)
 
 
 def test_every_limit_is_a_named_policy():

@@ -67,7 +67,7 @@ def test_an_outage_does_not_refill_the_quotas(clock):
     """What Redis last said was used of the day and the month still is."""
     limiter = LocalLimiter(clock)
     plan = plan_of(chars_per_day=1000, chars_per_month=5000)
-    limiter.learn(caller(plan), clock.ms, 900, 900)
+    limiter.learn(caller(plan), clock.ms, [(900, 900)])
     refused = ask(limiter, plan, 101)
     assert (refused.code, refused.binding) == ("quota_exceeded", "chars_per_day")
     assert ask(limiter, plan, 100).allowed
@@ -80,7 +80,7 @@ def test_what_runs_here_is_added_to_what_redis_knew(clock):
     limiter = LocalLimiter(clock)
     plan = plan_of(chars_per_day=1000)
     running = ask(limiter, plan, 300)
-    limiter.learn(caller(plan), clock.ms, 500, 500)
+    limiter.learn(caller(plan), clock.ms, [(500, 500)])
     assert limiter.peek(caller(plan), chars=0).limits[2].remaining == 200
     limiter.settle(running.lease, used_chars=100, whole=False)
     assert limiter.peek(caller(plan), chars=0).limits[2].remaining == 400
