@@ -16,8 +16,9 @@ from flask import g
 
 from api.errors import ProblemError
 from api.guards import address, reauthenticate, refuse_key
+from api.idempotency import REPLAYED
 from api.limits.headers import response_headers
-from api.limits.policy import OF_TENANT, REFUSED, Decision, Lease
+from api.limits.policy import OF_TENANT, REFUSED, Decision, Lease, Once
 from api.parts import Service
 from auth.principal import Principal
 
@@ -36,11 +37,11 @@ class Admission:
         self, parts: Service, principal: Principal, lease: Lease, decision: Decision
     ) -> None:
         self._parts, self._decision, self._once = parts, decision, threading.Lock()
-        self.principal, self.lease = principal, lease
+        self.principal, self.lease, self.seed = principal, lease, decision.seed
 
     def give_back(self) -> None:
         """Undo the charge: the request was never begun. Its numbers are not told to the caller."""
-        for name in response_headers(self._decision):
+        for name in (*response_headers(self._decision), REPLAYED):
             g.answer_headers.pop(name, None)
         self.settle(0, REFUSED)
 
@@ -55,32 +56,34 @@ class Admission:
             log.exception("settle.failed", lease_id=self.lease.lease_id)
 
 
-def admit(parts: Service, chars: int) -> Admission:
-    """Charge the request to `g.principal`. Raise ProblemError 401, 403, 422, 429 or 503."""
+def admit(parts: Service, chars: int, once: Once | None = None) -> Admission:
+    """Charge the request to `g.principal`. Raise ProblemError 401, 403, 409, 422, 429 or 503."""
     principal: Principal = g.principal
-    decision = _acquire(parts, principal, chars)
+    decision = _acquire(parts, principal, chars, once)
     current = _give_back_unless_good(parts, principal, decision)
     if current != principal:
         g.principal = principal = current
-        decision = _acquire(parts, principal, chars)
+        decision = _acquire(parts, principal, chars, once)
     _tell(principal, decision)
     if decision.lease is None:
         raise refusal(parts, principal, decision)
+    if decision.seed is not None:
+        g.answer_headers[REPLAYED] = "true"
     return Admission(parts, principal, decision.lease, decision)
 
 
-def account(parts: Service) -> Decision:
-    """Return what is left to `g.principal`, charged to no plan but to a generous rate of its own.
+def account(parts: Service, chars: int = 0) -> Decision:
+    """Return what is left to `g.principal`, and what would be said to a request of `chars`.
 
-    Raise ProblemError 401, 403 or 429.
+    Charged to no plan but to a generous rate of its own. Raise ProblemError 401, 403 or 429.
     """
     parts.throttle.count_account_read()
     principal: Principal = g.principal
-    decision = parts.limiter.peek(principal, address=address())
+    decision = parts.limiter.peek(principal, chars=chars, address=address())
     current = _current(parts, principal, decision)
     if current != principal:
         g.principal = principal = current
-        decision = parts.limiter.peek(principal, address=address())
+        decision = parts.limiter.peek(principal, chars=chars, address=address())
     _tell(principal, decision)
     if decision.code == "invalid_key":
         raise refusal(parts, principal, decision)
@@ -111,10 +114,10 @@ def refusal(parts: Service, principal: Principal, decision: Decision) -> Problem
     )
 
 
-def _acquire(parts: Service, principal: Principal, chars: int) -> Decision:
+def _acquire(parts: Service, principal: Principal, chars: int, once: Once | None) -> Decision:
     started = parts.monotonic()
     decision = parts.limiter.acquire(
-        principal, chars=chars, lease_seconds=LEASE_SECONDS, address=address()
+        principal, chars=chars, lease_seconds=LEASE_SECONDS, address=address(), once=once
     )
     parts.metrics.limiter_seconds.observe(parts.monotonic() - started)
     outcome = decision.code or ("local" if decision.lease and decision.lease.local else "allowed")

@@ -21,6 +21,8 @@ from api.access import check_policies
 from api.config import Settings
 from api.errors import CONTENT_TYPE, ProblemError
 from api.gpt.request import GenerationMode
+from api.idempotency import HEADER as IDEMPOTENCY_KEY
+from api.idempotency import REPLAYED
 from api.lifecycle import Engine, Lifecycle, ModelUnusableError
 from api.limits.limiter import LimiterEvent, RedisLimiter
 from api.parts import Keyring, Limiter, Service, service
@@ -47,7 +49,7 @@ BLUEPRINTS = (
 EXPOSED_HEADERS = (
     *("X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After", "retry-after-ms"),
     *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-    *("x-should-retry", "Deprecation", "Sunset"),
+    *("x-should-retry", "Deprecation", "Sunset", REPLAYED),
 )
 
 log = structlog.get_logger()
@@ -100,7 +102,9 @@ def create_app(
             app,
             origins=list(settings.cors_origins),
             methods=["GET", "POST", "PATCH", "DELETE"],
-            allow_headers=["Content-Type", "X-API-Key", "Authorization", "X-Request-Id"],
+            allow_headers=[
+                *("Content-Type", "X-API-Key", "Authorization", "X-Request-Id", IDEMPOTENCY_KEY)
+            ],
             expose_headers=list(EXPOSED_HEADERS),
             supports_credentials=False,
             max_age=600,

@@ -40,6 +40,11 @@ CATALOGUE: Mapping[str, Problem] = MappingProxyType(
         "method_not_allowed": Problem(
             405, "Method not allowed", "This path does not support this method."
         ),
+        "request_in_progress": Problem(
+            409,
+            "Request in progress",
+            "The first request with this idempotency key is still running. Try again shortly.",
+        ),
         "conflict": Problem(409, "Conflict", "The current state does not allow this."),
         "length_required": Problem(
             411, "Length required", "Send the body with a Content-Length, not chunked."
@@ -53,6 +58,11 @@ CATALOGUE: Mapping[str, Problem] = MappingProxyType(
             431, "Header fields too large", "The header fields are too many or too long."
         ),
         "invalid_request": Problem(422, "Invalid request", "Some fields are not valid."),
+        "idempotency_key_reused": Problem(
+            422,
+            "Idempotency key reused",
+            "This idempotency key came with another request before: use a new one.",
+        ),
         "prompt_not_encodable": Problem(
             422, "Prompt not encodable", "The model has no token for some characters."
         ),

@@ -126,7 +126,7 @@ def _responses(access: Access) -> dict[str, Any]:
         codes += ["not_found", "conflict"]
     if access.generates:
         codes += ["prompt_not_encodable", "exceeds_plan", "quota_exceeded", "too_many_concurrent"]
-        codes += ["overloaded", "model_loading"]
+        codes += ["overloaded", "model_loading", "request_in_progress", "idempotency_key_reused"]
         content["text/event-stream"] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
     for status in sorted({CATALOGUE[code].status for code in codes}):

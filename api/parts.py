@@ -12,7 +12,7 @@ from flask import current_app
 
 from api.config import Settings
 from api.lifecycle import Lifecycle
-from api.limits.policy import Decision, Lease
+from api.limits.policy import Decision, Lease, Once
 from api.limits.usage import DayUsage
 from api.telemetry import Metrics
 from api.throttle import Throttle
@@ -40,10 +40,16 @@ class Limiter(Protocol):
     """What the service needs of `api.limits.limiter.RedisLimiter`."""
 
     def acquire(
-        self, principal: Principal, *, chars: int, lease_seconds: float, address: str
+        self,
+        principal: Principal,
+        *,
+        chars: int,
+        lease_seconds: float,
+        address: str,
+        once: Once | None = None,
     ) -> Decision: ...
     def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None: ...
-    def peek(self, principal: Principal, *, address: str = "") -> Decision: ...
+    def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision: ...
     def usage(
         self, tenant: str, key_ids: Iterable[str], first: date, last: date
     ) -> list[DayUsage]: ...

@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -28,6 +28,7 @@ from api.gpt.request import (
     NotEncodableError,
 )
 from api.lifecycle import Generation, GenerationResult
+from api.limits.policy import Once
 from api.parts import Service
 
 EVENT_SECONDS = 0.05  # at most about 20 events a second
@@ -129,9 +130,11 @@ class Run:
         log.info("generation.settled", **line)
 
     def charged_chars(self, result: GenerationResult) -> int:
-        """What was generated, unless we failed to hand it over."""
+        """What was generated, unless we failed to hand it over, less what was paid before."""
         ours = result.finish_reason in {FinishReason.ERROR, FinishReason.DRAINING}
-        return self.delivered_chars if ours else result.generated_chars
+        owed = self.delivered_chars if ours else result.generated_chars
+        lease = self._admission.lease
+        return min(lease.reserved_chars, max(0, owed - lease.paid_chars))
 
     def answer(self, result: GenerationResult) -> dict[str, Any]:
         """Return the answer of contract section 5, less `text`."""
@@ -151,11 +154,13 @@ class Run:
         }
 
 
-def start(parts: Service, wanted: Wanted, *, streamed: bool) -> Run:
+def start(parts: Service, wanted: Wanted, once: Once | None = None, *, streamed: bool) -> Run:
     """Charge the request and hand it to the engine. Raise ProblemError; then nothing is charged."""
     engine = parts.lifecycle.engine()
-    admission = admit(parts, wanted.num_chars)
+    admission = admit(parts, wanted.num_chars, once)
     principal = admission.principal
+    if admission.seed is not None:
+        wanted = replace(wanted, seed=admission.seed)
     run_id = f"gen_{secrets.token_hex(12)}"
     try:
         generation = engine.submit(

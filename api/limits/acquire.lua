@@ -1,11 +1,14 @@
 -- Decide one request: everything is charged, or nothing. See common.lua for the arithmetic.
 --
 -- KEYS: revoked marker, keyring pointer, first use of a rotation, last use; then six for each scope
--- that limits: the key, and its tenant if that has caps.
+-- that limits: the key, and its tenant if that has caps; then, of a request with an idempotency key,
+-- its record.
 -- Answer: {code, index of the binding limit, wait ms, keyring version or -1, sunset ms or -1,
 --          now ms, days of this month,
 --          then for each scope, for each limit in policy.LIMIT_NAMES: remaining (-1: there is no
 --          such limit), ms until whole again}
+-- To a request that was made before: {'known', ... as above ..., characters charged, complete, seed},
+-- and nothing is charged: the caller asks again, for the rest.
 
 local REVOKED, POINTER, FIRST_USE, LAST_USED = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local now = clock_ms(ARGV[1])
@@ -15,10 +18,13 @@ local never = ARGV[6] == '1'                       -- a limit could never admit 
 local address = ARGV[7]
 local role, deadline_ms, grace_ms = ARGV[8], tonumber(ARGV[9]) * 1000, tonumber(ARGV[10]) * 1000
 local CONCURRENCY_RETRY_MS = tonumber(ARGV[11])
-local FIRST_LIMIT = 12
+local digest, seed, known_charged = ARGV[12], ARGV[13], tonumber(ARGV[14])
+local record = KEYS[#KEYS]                         -- if there is a digest
+local FIRST_LIMIT = 15
+local RECORD_MS = DAY_MS
 
 local scopes = {}
-for i = 5, #KEYS, 6 do
+for i = 5, #KEYS - 5, 6 do
   local at = FIRST_LIMIT + 5 * #scopes
   local scope = scope_at(i)
   scope.limits = {
@@ -50,6 +56,21 @@ end
 -- A call that its sender gave up and settled before it was even read: nobody waits for it.
 if not peeking and redis.call('ZSCORE', key.lapsed, '!' .. lease) then
   return {'settled', 0, 0, version, sunset, now, 0}
+end
+
+local first_time = true
+if digest ~= '' then
+  local held = redis.call('HMGET', record, 'digest', 'until', 'charged', 'complete', 'seed')
+  if held[1] then
+    first_time = false
+    if held[1] ~= digest then
+      return {'idempotency_key_reused', 0, 0, version, sunset, now, 0}
+    elseif tonumber(held[2]) > now then
+      return {'request_in_progress', 0, 0, version, sunset, now, 0}
+    elseif tonumber(held[3]) ~= known_charged then
+      return {'known', 0, 0, version, sunset, now, 0, tonumber(held[3]), tonumber(held[4]), held[5]}
+    end
+  end
 end
 
 local window = windows(now)
@@ -164,6 +185,13 @@ if not peeking then
   if code == '' then
     redis.call('HSET', LAST_USED, 'at', text(math.floor(now / 1000)), 'address', address)
     redis.call('PEXPIRE', LAST_USED, LEDGER_MS)
+    if digest ~= '' then
+      redis.call('HSET', record, 'lease', lease, 'until', text(now + lease_ms))
+      if first_time then
+        redis.call('HSET', record, 'digest', digest, 'seed', seed, 'charged', 0, 'complete', 0)
+        redis.call('PEXPIRE', record, text(math.max(RECORD_MS, lease_ms + SLACK_MS)))
+      end
+    end
   end
 end
 

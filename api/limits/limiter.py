@@ -30,12 +30,14 @@ from redis.retry import Retry
 from api.limits.breaker import Breaker
 from api.limits.local import LocalLimiter
 from api.limits.policy import (
+    COMPLETE,
     CONCURRENCY_RETRY_MS,
     REFUSAL_CODES,
     REFUSED,
     SCOPED_NAMES,
     Decision,
     Lease,
+    Once,
     exceeded_for_ever,
     limit_states,
     scopes_of,
@@ -58,6 +60,8 @@ _PROBE_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 10.0
 _UNSETTLED_KEPT = 10_000
 _UNSETTLED_AT_ONCE = 20
+_IN_PROGRESS_RETRY_MS = 1000  # it ends when it ends: ask again soon
+_WITHOUT_LIMITS = frozenset({b"invalid_key", b"request_in_progress", b"idempotency_key_reused"})
 
 
 class LimiterUnavailableError(Exception):
@@ -96,6 +100,16 @@ class _Settlement:
     lease: Lease
     used_chars: int
     whole: bool
+    complete: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What Redis said of an earlier request with the same idempotency key."""
+
+    paid_chars: int = -1
+    complete: bool = False
+    seed: int | None = None
 
 
 class _Script:
@@ -147,34 +161,56 @@ class RedisLimiter:
         self._heartbeat_at = 0.0
 
     def acquire(
-        self, principal: Principal, *, chars: int, lease_seconds: float, address: str
+        self,
+        principal: Principal,
+        *,
+        chars: int,
+        lease_seconds: float,
+        address: str,
+        once: Once | None = None,
     ) -> Decision:
         """Charge the whole request and grant a lease, or charge nothing and say why.
 
         `chars` is the most that the request may use. A lease that is not settled within
-        `lease_seconds` gives everything back by itself.
+        `lease_seconds` gives everything back by itself. With `once`, a request that was made
+        before is charged only for what it was not charged then, and `seed` is that of then; what
+        cannot be known while Redis is away is refused.
         """
         if chars < 0 or lease_seconds <= 0:
             raise ValueError("chars must be at least 0 and lease_seconds positive")
         lease_ms = int(lease_seconds * 1000)
-        # The id tells what was reserved, so a lease can be closed knowing nothing else of it.
-        lease_id = f"{secrets.token_hex(12)}.{chars}.{lease_ms}"
-        arguments = ("acquire", lease_id, lease_ms, chars)
-        if not self._breaker.may_try():
-            return self._without_redis(principal, chars, lease_ms, lease_id)
-        reply = self._decide(principal, arguments, address)
-        if reply is None:
-            return self._without_redis(principal, chars, lease_ms, lease_id, sent=True)
+        seen = _Seen()
+        while True:
+            paid_chars = max(0, seen.paid_chars)
+            wanted = 0 if seen.complete else max(0, chars - paid_chars)
+            # The id tells what was reserved, so a lease can be closed knowing nothing else of it.
+            lease = Lease(
+                f"{secrets.token_hex(12)}.{wanted}.{lease_ms}",
+                *(principal.tenant, principal.key_id, wanted),
+                admitted_at_ms=int(self._clock() * 1000),
+                capped=principal.caps is not None,
+                once=once.name if once else "",
+                paid_chars=paid_chars,
+            )
+            sent = self._may_ask()
+            reply = (
+                self._decide(
+                    principal, ("acquire", lease.lease_id, lease_ms, wanted), address, once, seen
+                )
+                if sent
+                else None
+            )
+            if reply is None:
+                return self._without_redis(principal, lease, lease_ms, sent=sent)
+            if reply[0] != b"known":
+                break
+            seen = _Seen(reply[7], reply[8] == 1, int(reply[9]))
         decision = _decision(principal, reply, chars)
         if decision.code is not None:
             return decision
-        admitted_at_ms = reply[5]
-        capped = principal.caps is not None
-        lease = Lease(
-            *(lease_id, principal.tenant, principal.key_id, chars, admitted_at_ms), capped=capped
-        )
-        self._local.learn(principal, admitted_at_ms, _quotas_used(principal, reply))
-        return replace(decision, lease=lease)
+        lease = replace(lease, admitted_at_ms=reply[5])
+        self._local.learn(principal, lease.admitted_at_ms, _quotas_used(principal, reply))
+        return replace(decision, lease=lease, seed=seen.seed)
 
     def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
         """Say what `acquire` would decide; charge nothing.
@@ -200,7 +236,7 @@ class RedisLimiter:
         """
         whole = finish == REFUSED
         used = 0 if whole else min(max(0, used_chars), lease.reserved_chars)
-        settlement = _Settlement(lease, used, whole)
+        settlement = _Settlement(lease, used, whole, finish in COMPLETE)
         if lease.local:
             self._local.settle(lease, used_chars=used, whole=whole)
         if self._breaker.may_try() and self._tell(settlement):
@@ -229,7 +265,12 @@ class RedisLimiter:
         self._redis.close()
 
     def _decide(
-        self, principal: Principal, arguments: tuple[str | int, ...], address: str
+        self,
+        principal: Principal,
+        arguments: tuple[str | int, ...],
+        address: str,
+        once: Once | None = None,
+        seen: _Seen | None = None,
     ) -> list[Any] | None:
         rotation, scopes = principal.rotation, scopes_of(principal)
         chars = int(arguments[-1])
@@ -241,6 +282,7 @@ class RedisLimiter:
             ),
             last_used(principal.tenant, principal.key_id),
             *_state_names(principal.tenant, principal.key_id, capped=len(scopes) > 1),
+            *((_record_name(principal.tenant, principal.key_id, once.name),) if once else ()),
         )
         reply = self._run(
             self._acquire_script,
@@ -254,12 +296,24 @@ class RedisLimiter:
                 rotation.deadline if rotation else 0,
                 rotation.grace_seconds if rotation else 0,
                 CONCURRENCY_RETRY_MS,
+                once.digest if once else "",
+                once.seed if once else "",
+                seen.paid_chars if seen else -1,
                 *(limit for scope in scopes for limit in scope),
             ),
         )
         if reply is not None:
             self._heartbeat()
         return reply
+
+    def _may_ask(self) -> bool:
+        """Return whether to ask Redis; what hung is told first: it may hold what is asked for."""
+        if not self._breaker.may_try():
+            return False
+        if not self._unsettled:
+            return True
+        self._tell_unsettled()
+        return self._breaker.closed
 
     def _heartbeat(self) -> None:
         """When it is time, be heard of, and hear how many share the limits if Redis goes away."""
@@ -274,26 +328,16 @@ class RedisLimiter:
             self._local.instances = alive
 
     def _without_redis(
-        self,
-        principal: Principal,
-        chars: int,
-        lease_ms: int,
-        lease_id: str,
-        *,
-        sent: bool = False,
+        self, principal: Principal, lease: Lease, lease_ms: int, *, sent: bool
     ) -> Decision:
         """Decide by the outage mode. `sent`: Redis may have charged the request all the same."""
         self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
-        now_ms = int(self._clock() * 1000)
-        lease = Lease(
-            *(lease_id, principal.tenant, principal.key_id, chars, now_ms),
-            local=True,
-            capped=principal.caps is not None,
-        )
+        lease, chars = replace(lease, local=True), lease.reserved_chars
         never = exceeded_for_ever(principal, chars)
         if self._rotated_out(principal):
             decision = Decision(None, "invalid_key")
-        elif self._outage is Outage.CLOSED:
+        elif self._outage is Outage.CLOSED or lease.once:
+            # Whether it was made before, only Redis knows: who asked to be charged once can wait.
             retry_ms = int(_PROBE_SECONDS * 1000)
             decision = Decision(None, "limiter_unavailable", retry_after_ms=retry_ms)
         elif never is not None:
@@ -302,7 +346,7 @@ class RedisLimiter:
             decision = Decision(lease)
         else:
             decision = self._local.acquire(
-                principal, chars=chars, lease_ms=lease_ms, lease_id=lease_id
+                principal, chars=chars, lease_ms=lease_ms, lease_id=lease.lease_id
             )
         if sent and decision.lease is None:
             self._defer(_Settlement(lease, 0, whole=True))
@@ -320,12 +364,17 @@ class RedisLimiter:
     def _tell(self, settlement: _Settlement) -> bool:
         lease = settlement.lease
         keys = _state_names(lease.tenant, lease.key_id, capped=lease.capped)
+        recorded = ""
+        if lease.once:
+            keys = (*keys, _record_name(lease.tenant, lease.key_id, lease.once))
+            recorded = "complete" if settlement.complete else "incomplete"
         arguments = (
             self._redis_now(),
             lease.lease_id,
             settlement.used_chars,
             1 if settlement.whole else 0,
             lease.admitted_at_ms if lease.local else 0,
+            recorded,
         )
         return self._run(self._settle_script, keys, arguments) is not None
 
@@ -397,6 +446,10 @@ def _state_names(tenant: str, key_id: str, *, capped: bool) -> tuple[str, ...]:
     return tuple(f"{scope}:{part}" for scope in scopes for part in parts)
 
 
+def _record_name(tenant: str, key_id: str, once: str) -> str:
+    return f"{tenant_base(tenant)}:{key_id}:once:{once}"
+
+
 def _quotas_used(principal: Principal, reply: list[Any]) -> list[tuple[int, int]]:
     """Return what the day and the month hold of each scope, by an answer of acquire.lua."""
     used = []
@@ -423,8 +476,9 @@ def _decision(principal: Principal, reply: list[Any], chars: int) -> Decision:
         keyring_version=version if version >= 0 else None,
         sunset_at=sunset_ms // 1000 if sunset_ms >= 0 else None,
     )
-    if code == b"invalid_key":
-        return replace(known, code="invalid_key")
+    if code in _WITHOUT_LIMITS:
+        retry_ms = _IN_PROGRESS_RETRY_MS if code == b"request_in_progress" else None
+        return replace(known, code=code.decode(), retry_after_ms=retry_ms)
     limits = limit_states(scopes_of(principal), states[0::2], states[1::2], month_days)
     known = replace(known, limits=limits)
     if code == b"exceeds_plan":

@@ -34,6 +34,9 @@ Limits = tuple[int, ...]
 # A slot comes back when another request ends, which no clock can tell: ask again soon.
 CONCURRENCY_RETRY_MS = 1000
 
+# Ways to finish after which the text is whole, so that to answer it again costs nothing.
+COMPLETE = frozenset({"length", "stop"})
+
 # `finish` of a request that was admitted but never begun: nothing of it is charged.
 REFUSED = "refused"
 
@@ -50,6 +53,15 @@ class LimitState:
 
 
 @dataclass(frozen=True, slots=True)
+class Once:
+    """A request that is to be charged once, however often it is made."""
+
+    name: str  # of its record: a digest of the idempotency key
+    digest: str  # of the whole request
+    seed: int  # drawn for it, unless it turns out to have one
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """What was charged for one admitted request, needed to settle it once."""
 
@@ -60,6 +72,8 @@ class Lease:
     admitted_at_ms: int  # Redis's clock: tells which calendar windows were charged
     local: bool = False  # granted by this instance alone while Redis was away
     capped: bool = False  # the tenant's caps were charged too
+    once: str = ""  # the name of the request's record, if it has an idempotency key
+    paid_chars: int = 0  # charged for this very request before, when it was made already
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +82,8 @@ class Decision:
 
     (A peek charges nothing, so it has no lease; its `code` is None when the request would run.)
     `code` is one of contract section 4: rate_limited, quota_exceeded, too_many_concurrent,
-    exceeds_plan, limiter_unavailable, or invalid_key (revoked, or a rotated-out secret).
+    exceeds_plan, limiter_unavailable, invalid_key (revoked, or a rotated-out secret),
+    request_in_progress or idempotency_key_reused.
     """
 
     lease: Lease | None
@@ -77,6 +92,7 @@ class Decision:
     retry_after_ms: int | None = None  # enough for this very request
     limits: tuple[LimitState, ...] = field(default=())  # empty when the limiter could not answer
     keyring_version: int | None = None  # current version of the key's shard, if Redis knows it
+    seed: int | None = None  # that an earlier request with this idempotency key was given
     sunset_at: int | None = None  # Unix seconds: when the old secret that was used stops working
 
     @property

@@ -1,12 +1,14 @@
 -- End one admitted request: what was not used goes back, the slot is free. See common.lua.
 --
--- KEYS: six for each scope that limited it: the key, and its tenant if that had caps.
+-- KEYS: six for each scope that limited it: the key, and its tenant if that had caps; then, of a
+-- request with an idempotency key, its record.
 -- Safe to repeat. Answer: 1 settled; 2 settled late (its lease had lapsed, or Redis was away when
 -- it was admitted): the calendar counters alone are charged; 0 there was nothing left to settle.
 
 local now = clock_ms(ARGV[1])
 local lease, used, whole = ARGV[2], tonumber(ARGV[3]), ARGV[4] == '1'
 local granted_elsewhere_at = tonumber(ARGV[5])      -- 0 unless the instance admitted it alone
+local recorded = ARGV[6]                            -- '', 'complete' or 'incomplete'
 
 local function settle(scope)
   local expires = tonumber(redis.call('ZSCORE', scope.leases, lease))
@@ -44,7 +46,20 @@ if granted_elsewhere_at > 0 then
   keep(key.lapsed, DAY_MS + SLACK_MS)
 end
 local answer = settle(key)
-if #KEYS > 6 then
+if #KEYS >= 12 then
   settle(scope_at(7))
+end
+
+-- What was charged is charged: who asks again with this idempotency key pays only for the rest.
+local record = KEYS[#KEYS]
+if recorded ~= '' and redis.call('HGET', record, 'lease') == lease then
+  local charged = redis.call('HINCRBY', record, 'charged', text(used))
+  if recorded == 'complete' then
+    redis.call('HSET', record, 'complete', 1)
+  elseif charged == 0 and redis.call('HGET', record, 'complete') == '0' then
+    redis.call('DEL', record)
+    return answer
+  end
+  redis.call('HSET', record, 'lease', '', 'until', 0)
 end
 return answer

@@ -17,6 +17,7 @@ from api.admission import account
 from api.errors import FieldError, ProblemError
 from api.gpt.request import FinishReason
 from api.guards import json_body
+from api.idempotency import once
 from api.lifecycle import GenerationResult
 from api.parts import service
 from api.routes import streaming
@@ -63,7 +64,7 @@ def completions() -> Response:
         top_p=body.top_p,
         stop=stops(body.stop),
     )
-    run = start(parts, wanted, streamed=body.stream)
+    run = start(parts, wanted, once(body, wanted.seed), streamed=body.stream)
     created = int(parts.clock())
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from flask import Blueprint, Response, g, jsonify, request
 
 from api.access import requires
-from api.errors import ProblemError
+from api.admission import account
+from api.errors import FieldError, ProblemError
 from api.guards import json_body
+from api.idempotency import once
 from api.parts import service
 from api.routes import streaming
 from api.run import Run, Wanted, start, whole_result
@@ -23,8 +27,13 @@ def generate() -> Response:
 
     With `"stream": true` or `Accept: text/event-stream` the answer is server-sent events: `text`
     events with `{"text"}`, then exactly one `done` (the answer less its text) or one `error`.
+    With `?dry_run=1` nothing is generated or charged: the answer says what the request would cost,
+    whether the limits would admit it, and if not, when.
     """
+    foretold = _dry_run()
     body = json_body(GenerateRequest)
+    if foretold:
+        return _foretell(body.num_chars)
     wanted = Wanted(
         prompt=body.prompt,
         seed=seed_or_random(body.seed),
@@ -35,11 +44,38 @@ def generate() -> Response:
         stop=stops(body.stop),
     )
     streamed = body.stream or _accepts_events()
-    run = start(service(), wanted, streamed=streamed)
+    run = start(service(), wanted, once(body, wanted.seed), streamed=streamed)
     if streamed:
         return _stream(run)
     result = whole_result(run)
     return jsonify({"text": result.text, **run.answer(result)})
+
+
+def _dry_run() -> bool:
+    """Return whether only to foretell. A value that means nothing is no request to charge."""
+    value = request.args.get("dry_run", "0")
+    if value not in {"0", "1"}:
+        raise ProblemError("invalid_request", errors=[FieldError("dry_run", "must be 0 or 1")])
+    return value == "1"
+
+
+def _foretell(chars: int) -> Response:
+    decision = account(service(), chars)
+    # The wait is an answer here, not an order: this very response is no refusal.
+    for name in ("Retry-After", "retry-after-ms"):
+        g.answer_headers.pop(name, None)
+    known = bool(decision.limits)  # without Redis there is nothing to foretell from
+    return jsonify(
+        {
+            "dry_run": True,
+            "cost": {"requests": 1, "chars": chars},
+            "admitted": decision.code is None if known else None,
+            "code": decision.code,
+            "limit": decision.binding,
+            "retry_after_ms": decision.retry_after_ms,
+            "limits": [asdict(state) for state in decision.limits],
+        }
+    )
 
 
 def _accepts_events() -> bool:

@@ -14,7 +14,7 @@ import redis
 
 from api.limits import limiter as limiter_module
 from api.limits.limiter import LimiterEvent, RedisLimiter, storage_options
-from api.limits.policy import Decision
+from api.limits.policy import Decision, Once
 from auth.principal import Principal, Rotation, SecretRole
 from tests.support.callers import caller, plan_of
 from tests.support.redis_server import RedisServer
@@ -188,6 +188,26 @@ def test_an_admission_that_timed_out_and_was_applied_is_taken_back(outage):
     limiter.settle(first.lease, used_chars=10, finish="length")
     assert left(limiter)[4] == 100
     assert used(limiter) == [(10, 1)]
+
+
+@pytest.mark.parametrize("once", [None, Once("record", "digest", 7)])
+def test_what_hung_does_not_stand_in_the_way_of_the_next(outage, once):
+    """The only slot, and an idempotency key, are free again for the first who asks after it."""
+    limiter = outage.limiter("closed", timeout_seconds=0.2)
+    principal = caller(plan_of(concurrency=1))
+
+    def ask_once() -> Decision:
+        return limiter.acquire(principal, chars=9, lease_seconds=300, address="", once=once)
+
+    limiter.settle(ask(limiter).lease, used_chars=0, finish="refused")  # Redis knows the scripts
+    before = outage.evalsha_calls()
+    outage.send(signal.SIGSTOP)
+    assert ask_once().code == "limiter_unavailable"
+    outage.send(signal.SIGCONT)
+    outage.wait_for_calls(before + 1)
+    outage.pass_pause()
+    assert ask_once().allowed
+    assert used(limiter) == [(9, 1)]
 
 
 def test_a_local_admission_that_redis_had_applied_is_charged_once(outage):

@@ -179,3 +179,37 @@ def test_an_admin_caps_a_tenant_and_limits_a_key(live_api, admin_key):
     for wrong in ({"chars_per_month": 0}, {"chars_per_month": "9"}, {"chars": 9}):
         answer = call(live_api, "PATCH", caps, admin_key, json=wrong)
         assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+def test_a_dry_run_says_what_would_be_and_charges_nothing(live_api):
+    """Cost, admitted or not, the binding limit and the wait; then the real request agrees."""
+    key = live_api.issue(plan="free")["key"]
+
+    def foretold(num_chars: int) -> dict:
+        answer = live_api.server.post("/generate?dry_run=1", key, num_chars=num_chars)
+        assert answer.status_code == 200
+        assert "retry-after" not in answer.headers
+        assert answer.headers["ratelimit"].startswith('"requests_per_minute";r=')
+        return answer.json()
+
+    before = live_api.left(key)
+    told = foretold(300)
+    assert told["dry_run"] is True
+    assert told["cost"] == {"requests": 1, "chars": 300}
+    assert (told["admitted"], told["code"], told["retry_after_ms"]) == (True, None, None)
+    told = foretold(1001)
+    assert (told["admitted"], told["code"], told["limit"]) == (
+        *(False, "exceeds_plan"),
+        "max_num_chars",
+    )
+    assert live_api.left(key) == before
+    for _ in range(12):  # one comes back every six seconds
+        answer = live_api.server.post("/generate", key, num_chars=1)
+        told = foretold(1)
+        if answer.status_code == 429:
+            break
+    assert (told["admitted"], told["code"]) == (False, "rate_limited")
+    assert 0 < told["retry_after_ms"] <= int(answer.headers["retry-after-ms"])
+    for value in ("true", "yes", ""):
+        answer = live_api.server.post(f"/generate?dry_run={value}", key, num_chars=1)
+        assert answer.json()["errors"] == [{"field": "dry_run", "message": "must be 0 or 1"}]

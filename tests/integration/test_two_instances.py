@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import httpx
 import pytest
 
 from tests.support.api_server import ApiServer
@@ -36,3 +37,20 @@ def test_one_seed_gives_one_text_on_both(two):
         for server in (live.server, second)
     }
     assert len(texts) == 1
+
+
+def test_a_request_made_again_elsewhere_gives_its_text_and_costs_nothing(two):
+    """The first answer was lost on its way: the other instance gives it again, bit for bit."""
+    live, second = two
+    key = live.issue()["key"]
+
+    def ask(server: ApiServer) -> httpx.Response:
+        headers = {"X-API-Key": key, "Idempotency-Key": "lost-answer-1"}
+        body = {"prompt": "And", "num_chars": 90}
+        return httpx.post(f"{server.url}/generate", headers=headers, json=body, timeout=60)
+
+    first, again = ask(live.server), ask(second)
+    assert again.json()["text"] == first.json()["text"]
+    assert again.headers["idempotent-replayed"] == "true"
+    assert again.json()["usage"]["charged_chars"] == 0
+    assert live.left(key)["chars_per_day"] == 1_000_000 - 90

@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from api.app import create_app
 from api.config import Settings
 from api.limits.limiter import LimiterUnavailableError
-from api.limits.policy import Decision, Lease
+from api.limits.policy import Decision, Lease, Once
 from api.limits.usage import DayUsage
 from auth.admin import Admin
 from auth.audit import Actor
@@ -87,7 +87,13 @@ class FakeLimiter:
     rows: list[DayUsage] = field(default_factory=list)
 
     def acquire(
-        self, principal: Principal, *, chars: int, lease_seconds: float, address: str
+        self,
+        principal: Principal,
+        *,
+        chars: int,
+        lease_seconds: float,
+        address: str,
+        once: Once | None = None,
     ) -> Decision:
         if self.refusal is not None:
             return replace(self.refusal, keyring_version=self.keyring_version)
@@ -95,7 +101,7 @@ class FakeLimiter:
         lease = Lease(f"lease-{len(self.acquired)}", principal.tenant, principal.key_id, chars, 0)
         return Decision(lease=lease, keyring_version=self.keyring_version, sunset_at=self.sunset_at)
 
-    def peek(self, principal: Principal, *, address: str = "") -> Decision:
+    def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
         return self.refusal or Decision(lease=None, keyring_version=self.keyring_version)
 
     def usage(self, tenant: str, key_ids: Iterable[str], first: date, last: date) -> list[DayUsage]:

@@ -1,0 +1,46 @@
+"""`Idempotency-Key`: a request made again within 24 hours is answered again and charged once.
+
+What is kept of it, in the limiter's own call, is a digest, the seed that was drawn and what was
+charged; the seed brings the text back. A key is the caller's own: two API keys never meet. A value
+that is no such key is refused by name, never ignored. (draft-ietf-httpapi-idempotency-key-header.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from flask import g, request
+
+from api.errors import FieldError, ProblemError
+from api.limits.policy import Once
+from api.schemas import Body
+
+HEADER = "Idempotency-Key"
+REPLAYED = "Idempotent-Replayed"  # on an answer whose characters were all or in part paid before
+
+# A structured-field string, or the same without its quotes.
+_KEY = re.compile(r'"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})')
+
+
+def once(body: Body, seed: int) -> Once | None:
+    """Return what identifies this request; None if it has no idempotency key.
+
+    `seed` was drawn for it. Raise ProblemError invalid_request.
+    """
+    values = request.headers.getlist(HEADER)
+    if not values:
+        return None
+    match = _KEY.fullmatch(values[0])
+    if match is None or len(values) > 1:
+        rule = "must be one string of 1 to 255 printable ASCII characters"
+        raise ProblemError("invalid_request", errors=[FieldError(HEADER, rule)])
+    key = match[1] or match[2]
+    # The API key's id is in the record's name already. The idempotency key salts the digest, which
+    # nobody who reads Redis can therefore test a guessed prompt against.
+    request_digest = _digest(key, request.path, body.model_dump_json())
+    return Once(_digest(g.principal.key_id, key)[:32], request_digest, seed)
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
