@@ -33,14 +33,14 @@ class LimitsAdmin:
         directory = context.directory()
         view: dict[str, Any] = {}
 
-        def edit(ring: KeyRing) -> tuple[KeyRing, Entry]:
+        def edit(ring: KeyRing) -> tuple[KeyRing, list[Entry]]:
             record = ring[key_id]
             if record.state is KeyState.REVOKED:
                 raise AdminRefusedError(f"key {key_id} is revoked")
             after = replace(record, limits=_changed(dict(record.limits), change, LIMITS))
             view.update(key_view(after, directory.tenants[record.tenant], now))
             entry = Entry("key.set-limits", key_id, audit_view(record), audit_view(after))
-            return ring.with_record(after), entry
+            return ring.with_record(after), [entry]
 
         context.record(directory, key_id)  # or say that there is none
         outcome = context.change_ring(shard_of(key_id, directory.shards), edit)
