@@ -20,6 +20,7 @@ from api import guards
 from api.access import check_policies
 from api.config import Settings
 from api.errors import CONTENT_TYPE, ProblemError
+from api.expiry import EXPIRES_HEADER
 from api.gpt.request import GenerationMode
 from api.idempotency import HEADER as IDEMPOTENCY_KEY
 from api.idempotency import REPLAYED
@@ -49,7 +50,7 @@ BLUEPRINTS = (
 EXPOSED_HEADERS = (
     *("X-Request-Id", "RateLimit", "RateLimit-Policy", "Retry-After", "retry-after-ms"),
     *("X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset"),
-    *("x-should-retry", "Deprecation", "Sunset", REPLAYED),
+    *("x-should-retry", "Deprecation", "Sunset", EXPIRES_HEADER, REPLAYED),
 )
 
 log = structlog.get_logger()
@@ -78,6 +79,8 @@ def create_app(
         app.wsgi_app = ProxyFix(  # type: ignore[method-assign] # the documented way to wrap
             app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0, x_host=0, x_prefix=0
         )
+    metrics = metrics or Metrics()
+    metrics.watch_keyring(keyring)
     guards.register(app)  # before flask-limiter, whose hook runs after ours
     app.extensions["quillgate"] = Service(
         settings=settings,
@@ -87,7 +90,7 @@ def create_app(
         throttle=Throttle(
             app, redis_url, redis_timeout_seconds=settings.redis_timeout_seconds, clock=clock
         ),
-        metrics=metrics or Metrics(),
+        metrics=metrics,
         admin=admin,
         clock=clock,
         monotonic=monotonic,

@@ -14,7 +14,7 @@ import structlog
 from flask import Flask, Response, current_app, g, request
 
 from api.access import Access, access_of, current_access
-from api.errors import ProblemError
+from api.errors import FieldError, ProblemError
 from api.parts import Service, service
 from api.schemas import B, parse
 from auth.admin import Admin
@@ -51,6 +51,14 @@ def json_body(schema: type[B]) -> B:
     if not body and not current_access().body_required:
         body = b"{}"
     return parse(schema, body)
+
+
+def flag(name: str) -> bool:
+    """Return a query parameter that is true or false. Raise ProblemError invalid_request."""
+    text = request.args.get(name, "false")
+    if text not in ("true", "false"):
+        raise ProblemError("invalid_request", errors=[FieldError(name, "must be true or false")])
+    return text == "true"
 
 
 def _begin() -> None:
@@ -132,6 +140,7 @@ def authenticate(parts: Service, key: str | None) -> Principal:
     except TenantDisabledError as exc:
         raise ProblemError("tenant_disabled") from exc
     structlog.contextvars.bind_contextvars(tenant=principal.tenant, key_id=principal.key_id)
+    g.answer_headers.update(parts.expiry.headers(principal, parts.clock()))
     return principal
 
 

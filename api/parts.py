@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Protocol
 
 from flask import current_app
 
 from api.config import Settings
+from api.expiry import ExpiryNotices
 from api.lifecycle import Lifecycle
 from api.limits.policy import Decision, Lease, Once
 from api.limits.usage import DayUsage
@@ -28,6 +29,12 @@ class Keyring(Protocol):
     def ready(self) -> bool: ...
     @property
     def why_not_ready(self) -> str | None: ...
+    @property
+    def problem(self) -> str | None: ...
+    @property
+    def age_seconds(self) -> float: ...
+    @property
+    def max_age_seconds(self) -> float: ...
     def load(self) -> None: ...
     def authenticate(
         self, text: str | None, address: str, now: float, *, look_up: bool = True
@@ -68,6 +75,7 @@ class Service:
     throttle: Throttle
     metrics: Metrics
     admin: Callable[[Actor], Admin]
+    expiry: ExpiryNotices = field(default_factory=ExpiryNotices)
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     started_at: int = 0  # Unix seconds

@@ -102,6 +102,10 @@ class RotateRequest(Body):
         default=GRACE_SECONDS, ge=0, description="It works this long after the new one's first use."
     )
     force: bool = Field(default=False, description="Rotate although two secrets live.")
+    web_copy: bool = Field(
+        default=False,
+        description="The caller keeps the new key for the web users it is forwarded for.",
+    )
 
 
 class TenantRequest(Body):

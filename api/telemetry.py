@@ -11,7 +11,7 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -83,6 +83,17 @@ def _plain(sio: Any, exc_info: Any) -> None:
     structlog.dev.plain_traceback(sio, exc_info)
 
 
+class AgedKeyring(Protocol):
+    """What the metrics show of a keyring."""
+
+    @property
+    def problem(self) -> str | None: ...
+    @property
+    def age_seconds(self) -> float: ...
+    @property
+    def max_age_seconds(self) -> float: ...
+
+
 class Metrics:
     """The Prometheus metrics of one process; every label has few values."""
 
@@ -130,6 +141,24 @@ class Metrics:
             buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
             registry=self.registry,
         )
+
+    def watch_keyring(self, keyring: AgedKeyring) -> None:
+        """Show how old the keyring is, as of each scrape; infinite: there never was one."""
+        Gauge(
+            "quillgate_keyring_age_seconds",
+            "Since the keyring was last known to be current.",
+            registry=self.registry,
+        ).set_function(lambda: keyring.age_seconds)
+        Gauge(
+            "quillgate_keyring_max_age_seconds",
+            "An older keyring lets nobody in.",
+            registry=self.registry,
+        ).set(keyring.max_age_seconds)
+        Gauge(
+            "quillgate_keyring_stale",
+            "1 while the newest keyring cannot be read and an older one serves.",
+            registry=self.registry,
+        ).set_function(lambda: keyring.problem is not None)
 
     def serve(self, host: str, port: int) -> None:
         """Serve `/metrics` on a port of its own. Raise OSError if it cannot be had."""

@@ -63,7 +63,7 @@ class CurrentKeyring:
         max_age_seconds: float = MAX_AGE_SECONDS,
     ) -> None:
         self._reader, self._propagation = SnapshotReader(secrets, names), propagation
-        self._names, self._clock, self._max_age_seconds = names, clock, max_age_seconds
+        self._names, self._clock, self.max_age_seconds = names, clock, max_age_seconds
         self._lock = threading.RLock()  # one refresh at a time
         self._held: Snapshot | None = None
         self._problem: str | None = "the keyring has not been loaded yet"
@@ -94,7 +94,7 @@ class CurrentKeyring:
 
     @property
     def too_old(self) -> bool:
-        return self.age_seconds > self._max_age_seconds
+        return self.age_seconds > self.max_age_seconds
 
     def why_not_ready(self) -> str | None:
         """Say in one line why nobody can be let in; None if somebody can."""

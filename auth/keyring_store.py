@@ -75,6 +75,11 @@ class KeyringStore:
         """How long ago the keyring was last known to be current; infinite before `load`."""
         return self._keyring.age_seconds
 
+    @property
+    def max_age_seconds(self) -> float:
+        """How old a keyring may be that still serves."""
+        return self._keyring.max_age_seconds
+
     def observe(self, shard: str, version: int | None) -> bool:
         """Take note of the keyring version that the limiter returned with a request.
 

@@ -44,6 +44,9 @@ class UserSource(Protocol):
     def key_of(self, username: str) -> str | None:
         """Return the user's API key in clear, None if none is assigned, or raise."""
 
+    def keep_key(self, username: str, key: str) -> None:
+        """Keep another key for the user, or raise."""
+
 
 @dataclass(slots=True)
 class _HeldKey:
@@ -110,6 +113,16 @@ class Accounts:
                 self._keys[username] = _HeldKey(key, now, now + REFUSED_KEY_SECONDS)
             raise ApiError("invalid_key", 401)
         return key
+
+    def keep_key(self, username: str, key: str) -> None:
+        """Forward another key for the user from now on. Raise ApiError key_unwritable."""
+        try:
+            self._source.keep_key(username, key)
+        except Exception as exc:  # noqa: BLE001  # whatever it is, the rotation is taken back
+            _log.warning("the key of a user cannot be kept (%s)", type(exc).__name__)
+            raise ApiError("key_unwritable") from None
+        with self._lock:
+            self._keys[username] = _HeldKey(key, self._clock())
 
     def _read_key(self, username: str, now: float) -> str:
         try:

@@ -15,6 +15,7 @@ from auth.plans import load_plans
 from auth.principal import Scope
 from web.admin_rows import Row, audit_row, entries, key_row, matching, tenant_row
 from web.api_client import ApiError
+from web.key_rotation import KeyRotation
 from web.sentences import plain, sentence
 from web.user_api import UserApi
 
@@ -27,8 +28,8 @@ _TOLD_BY_API = ("conflict", "not_found", "invalid_request")
 class AdminPanels:
     """Draws for one admin, whose own key asks and changes."""
 
-    def __init__(self, user_api: UserApi, username: str) -> None:
-        self._user_api, self._username = user_api, username
+    def __init__(self, user_api: UserApi, key_rotation: KeyRotation, username: str) -> None:
+        self._user_api, self._key_rotation, self._username = user_api, key_rotation, username
 
     def what_was_done(self) -> None:
         """Tell of the change that the last run made, once."""
@@ -115,15 +116,28 @@ class AdminPanels:
         )
         reason = st.text_input("Reason of a revocation", help="A revocation cannot be undone.")
         left, right = st.columns(2)
-        if left.button("Rotate", width="stretch", disabled=not chosen):
-            path = f"/v1/admin/keys/{chosen}/rotate"
-            self._change("POST", path, {}, "The key has a new secret.")
+        if left.button("Rotate", width="stretch", disabled=not chosen) and chosen:
+            self._rotate(chosen, usable[chosen].get("forwarded_for") or [])
         if right.button("Revoke", width="stretch", disabled=not chosen):
             if not reason.strip():
                 st.error("A revocation needs a reason.", icon=":material/error:")
                 return
             path = f"/v1/admin/keys/{chosen}/revoke"
             self._change("POST", path, {"reason": reason.strip()}, "The key is revoked.")
+
+    def _rotate(self, key_id: str, users: list[str]) -> None:
+        if not users:
+            path = f"/v1/admin/keys/{key_id}/rotate"
+            self._change("POST", path, {}, "The key has a new secret.")
+            return
+
+        def rotate() -> bool:
+            self._key_rotation.of(self._username, key_id, users)
+            return True
+
+        if self._asked(rotate):
+            st.session_state[_DONE] = "The key has a new secret, which this web app forwards now."
+            st.rerun()
 
     def _show_key(self, done: str, key: str) -> None:
         """Show a whole key in this run alone; it is kept nowhere."""

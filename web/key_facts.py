@@ -34,6 +34,15 @@ def key_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts if value]
 
 
+def expiry_warning(document: Mapping[str, Any]) -> str | None:
+    """Return what to say of a key that expires within 14, 3 or 1 days; None if it does not."""
+    days, expires = document.get("expires_in_days"), day(document.get("expires_at"))
+    if not isinstance(days, int) or expires is None:
+        return None
+    within = "a day" if days == 1 else f"{days} days"
+    return f"Your API key expires within {within}, on {expires}. Ask your administrator."
+
+
 def day(moment: object) -> str | None:
     """Return Unix seconds or an ISO time as a day."""
     if isinstance(moment, int | float) and not isinstance(moment, bool):

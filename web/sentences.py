@@ -21,6 +21,8 @@ _BY_CODE = {
     "bad_answer": "Something that is not the API answered. Tell your administrator.",
     "no_key": "No API key is assigned to you. Ask your administrator for one.",
     "key_unreadable": "Your API key cannot be read at the moment. Try again in a minute.",
+    "key_unwritable": "The new key could not be kept; the one you have goes on working. Try later.",
+    "conflict": "The API refused this as things are now. Ask your administrator.",
     "invalid_key": "Your API key was refused. Ask your administrator for a new one.",
     "missing_scope": "Your API key does not allow this. Ask your administrator.",
     "address_not_allowed": "Your API key may not be used from this web app.",

@@ -15,6 +15,7 @@ from web.account_view import AccountViews
 from web.accounts import Accounts, UserSource
 from web.api_client import ApiClient
 from web.config import WebSettings
+from web.key_rotation import KeyRotation
 from web.login import LoginDesk
 from web.runs import Runs
 from web.sessions import Sessions
@@ -32,6 +33,7 @@ class Services:
     desk: LoginDesk
     api: ApiClient
     user_api: UserApi
+    key_rotation: KeyRotation
     account_views: AccountViews
     runs: Runs
 
@@ -57,6 +59,7 @@ def build(
         desk=LoginDesk(accounts, sessions, LoginThrottle(clock)),
         api=api,
         user_api=user_api,
+        key_rotation=KeyRotation(user_api, accounts),
         account_views=AccountViews(user_api, clock),
         runs=Runs(api, accounts, tab_is_open=tab_is_open, clock=clock),
     )

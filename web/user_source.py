@@ -1,4 +1,4 @@
-"""The store of users as the web app sees it: it reads accounts and keys, and writes nothing.
+"""The store of users as the web app sees it: it reads accounts, and reads and keeps their keys.
 
 A store in which nobody was ever added is an empty one; whatever else goes wrong is raised.
 """
@@ -43,6 +43,10 @@ class StoredUsers:
     def key_of(self, username: str) -> str | None:
         """Return the user's API key in clear, None if none is kept."""
         return self._store.key_of(username)
+
+    def keep_key(self, username: str, key: str) -> None:
+        """Keep another key for the user: what a rotation gave out."""
+        self._store.keep_key(username, key)
 
 
 def open_users(settings: WebSettings) -> StoredUsers:

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, jsonify, request
 from api.access import requires
 from api.admission import account
 from api.errors import FieldError, ProblemError
-from api.guards import acting_admin, json_body
+from api.guards import acting_admin, flag, json_body
 from api.parts import service
 from api.schemas import (
     KeyChange,
@@ -133,6 +133,7 @@ def rotate_key(key_id: str) -> Response:
         deadline_seconds=body.deadline_seconds,
         grace_seconds=body.grace_seconds,
         force=body.force,
+        web_copy=body.web_copy,
     )
     return jsonify(view)
 
@@ -140,8 +141,8 @@ def rotate_key(key_id: str) -> Response:
 @blueprint.delete("/keys/<key_id>/rotation")
 @requires(Scope.ADMIN)
 def cancel_rotation(key_id: str) -> Response:
-    """Take back a new secret that was never used."""
-    return jsonify(_admin().keys.cancel_rotation(key_id))
+    """Take back a new secret that was never used; `web_copy` as for the holder."""
+    return jsonify(_admin().keys.cancel_rotation(key_id, web_copy=flag("web_copy")))
 
 
 @blueprint.post("/keys/<key_id>/revoke")

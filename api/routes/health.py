@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 from flask import Blueprint, Response, jsonify
 
 from api import VERSION
 from api.access import public
-from api.parts import service
+from api.parts import Keyring, service
 
 blueprint = Blueprint("health", __name__)
 
@@ -36,5 +39,15 @@ def ready() -> tuple[Response, int]:
         and (redis == "ok" or not needs_redis)
         and not parts.lifecycle.draining
     )
-    body = {"ready": good, "checks": checks}
+    body = {"ready": good, "checks": checks, "keyring": _keyring(parts.keyring)}
     return jsonify(body), 200 if good else 503
+
+
+def _keyring(keyring: Keyring) -> dict[str, Any]:
+    """Tell how old the keyring is that serves; why it is not newer is for the log alone."""
+    age = keyring.age_seconds
+    return {
+        "age_seconds": None if math.isinf(age) else round(age),
+        "max_age_seconds": round(keyring.max_age_seconds),
+        "stale": keyring.problem is not None,
+    }

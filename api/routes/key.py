@@ -9,10 +9,11 @@ from flask import Blueprint, Response, g, jsonify
 
 from api.access import requires
 from api.admission import account
-from api.guards import acting_admin, json_body
+from api.guards import acting_admin, flag, json_body
 from api.parts import service
 from api.schemas import RotateRequest
 from auth.principal import Principal, Rotation, Scope
+from auth.views import warning_days
 
 blueprint = Blueprint("key", __name__, url_prefix="/v1/key")
 
@@ -33,6 +34,7 @@ def show() -> Response:
         "label": principal.label,
         "created_at": principal.created_at,
         "expires_at": principal.expires_at,
+        "expires_in_days": warning_days(principal.expires_at, int(service().clock())),
         "allowed_cidrs": list(principal.allowed_cidrs),
         "limits": [asdict(state) for state in decision.limits],
         "rotation": _rotation(principal, decision.sunset_at),
@@ -55,6 +57,7 @@ def rotate() -> Response:
         deadline_seconds=body.deadline_seconds,
         grace_seconds=body.grace_seconds,
         force=body.force,
+        web_copy=body.web_copy,
     )
     return jsonify(view)
 
@@ -62,9 +65,13 @@ def rotate() -> Response:
 @blueprint.delete("/rotation")
 @requires(Scope.KEY_ROTATE)
 def cancel_rotation() -> Response:
-    """Take back a new secret that was never used."""
+    """Take back a new secret that was never used.
+
+    With `web_copy=true` the caller sees to the copies of the web users it is forwarded for.
+    """
     account(service())
-    return jsonify(acting_admin().keys.cancel_rotation(g.principal.key_id))
+    view = acting_admin().keys.cancel_rotation(g.principal.key_id, web_copy=flag("web_copy"))
+    return jsonify(view)
 
 
 def _rotation(principal: Principal, sunset_at: int | None) -> dict[str, Any] | None:

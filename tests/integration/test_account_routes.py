@@ -56,6 +56,24 @@ def test_a_rotation_without_grace_ends_the_old_secret_at_once(live_api):
     assert live_api.server.post("/generate", new, num_chars=1).status_code == 200
 
 
+def test_a_web_users_key_rotates_in_the_store_that_the_web_app_reads(live_api):
+    """Its holder's rotation changes the web app's copy too, unless the caller sees to that."""
+    tenant = live_api.tenant()
+    user = f"u-{tenant}"
+    live_api.admin.users.add(user, tenant)
+    users = live_api.admin._context.users
+    first = users.key_of(user)
+    second = call(live_api, "POST", "/v1/key/rotate", first).json()["key"]
+    assert users.key_of(user) == second
+    assert call(live_api, "DELETE", "/v1/key/rotation", first).status_code == 200
+    assert users.key_of(user) == first
+    third = call(live_api, "POST", "/v1/key/rotate", first, json={"web_copy": True}).json()["key"]
+    assert users.key_of(user) == first
+    assert live_api.server.get("/v1/key", third).status_code == 200
+    undone = call(live_api, "DELETE", "/v1/key/rotation?web_copy=maybe", first)
+    assert (undone.status_code, undone.json()["errors"][0]["field"]) == (422, "web_copy")
+
+
 def test_usage_adds_up(live_api):
     """Characters and requests by day and by key are what was answered; other tenants see none."""
     issued, other = live_api.issue(), live_api.issue()

@@ -44,7 +44,8 @@ PRINCIPAL = Principal(
 class FakeKeyring:
     """Knows one key; what it becomes, or the refusal, is `answer`."""
 
-    ready, why_not_ready = True, None
+    ready, why_not_ready, problem = True, None, None
+    age_seconds, max_age_seconds = 0.0, 86_400.0
 
     def __init__(self) -> None:
         self.answer: Principal | Exception = PRINCIPAL

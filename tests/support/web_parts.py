@@ -34,6 +34,7 @@ class MemoryUsers:
         }
         self.broken = False
         self.key_reads = 0
+        self.kept: list[tuple[str, str]] = []
 
     def load(self) -> Mapping[str, Account]:
         if self.broken:
@@ -45,6 +46,12 @@ class MemoryUsers:
             raise OSError("the store is away")
         self.key_reads += 1
         return self.key if username in self.accounts else None
+
+    def keep_key(self, username: str, key: str) -> None:
+        if self.broken:
+            raise OSError("the store is away")
+        self.kept.append((username, key))
+        self.key = key
 
 
 class Clock:

@@ -8,7 +8,7 @@ from web.services import installed
 
 services = installed()
 session, account = browser_session.require_admin(services)
-panels = AdminPanels(services.user_api, account.username)
+panels = AdminPanels(services.user_api, services.key_rotation, account.username)
 
 st.title("Admin")
 with st.container():  # always there, or the tabs would move and open the first again

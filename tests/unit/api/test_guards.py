@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from email.utils import formatdate
 
 import pytest
+import structlog
 
 from api.limits.policy import Decision
 from auth.errors import (
@@ -281,3 +283,41 @@ def test_cors_for_exact_origins(make_bench):
         "/generate", headers={**preflight, "Origin": "https://evil.example.com"}
     )
     assert "Access-Control-Allow-Origin" not in other.headers
+
+
+@pytest.mark.parametrize(
+    ("days", "told"), [(None, []), (15, []), (14, [14]), (4, [14]), (3, [3]), (1, [1])]
+)
+def test_a_key_that_expires_soon_says_so_on_every_answer_and_once_in_the_log(bench, days, told):
+    """14, 3 and 1 days before: a header for the caller, one line for the operator."""
+    now = bench.app.extensions["quillgate"].clock()
+    expires_at = None if days is None else int(now + days * 86_400 + (days == 15))
+    bench.keyring.answer = replace(PRINCIPAL, expires_at=expires_at)
+    with structlog.testing.capture_logs() as lines:
+        answers = [bench.client.get("/v1/models", headers={"X-API-Key": GOOD}) for _ in range(2)]
+    expected = [formatdate(expires_at, usegmt=True)] if told else []
+    for answer in answers:
+        assert answer.headers.getlist("X-API-Key-Expires") == expected
+    soon = [line for line in lines if line["event"] == "key.expires_soon"]
+    assert [line["within_days"] for line in soon] == told
+
+
+def test_a_stale_keyring_is_seen_in_ready_and_in_the_metrics(bench):
+    """How old, how old it may get, and whether the newest could be read; not why."""
+    bench.keyring.age_seconds, bench.keyring.problem = 312.4, "secret quillgate-keyring-001: away"
+    ready = bench.client.get("/ready")
+    assert (ready.status_code, ready.get_json()["checks"]["keyring"]) == (200, "ok")
+    assert ready.get_json()["keyring"] == {
+        "age_seconds": 312,
+        "max_age_seconds": 86_400,
+        "stale": True,
+    }
+    assert "away" not in ready.text
+    registry = bench.app.extensions["quillgate"].metrics.registry
+    shown = {
+        name: registry.get_sample_value(f"quillgate_keyring_{name}")
+        for name in ("age_seconds", "max_age_seconds", "stale")
+    }
+    assert shown == {"age_seconds": 312.4, "max_age_seconds": 86_400, "stale": 1}
+    bench.keyring.age_seconds = float("inf")
+    assert bench.client.get("/ready").get_json()["keyring"]["age_seconds"] is None

@@ -370,6 +370,39 @@ def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
     assert body == {"reason": "leaked"}
 
 
+def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
+    """The web app keeps the new secret for the user; nobody has to carry it."""
+    keys = [{**KEYS["keys"][0], "forwarded_for": ["ada"]}]
+    admin_api.answers["GET /v1/admin/keys"] = {"keys": keys}
+    key = f"qg_live_{'n' * 12}_made-up"
+    admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/rotate"] = {"key": key}
+    app = _admin()
+    next(box for box in app.selectbox if box.label == "Key").set_value("AAAAAAAAAAAA").run()
+    _press(app, "Rotate")
+    assert users.kept == [("ada", key)]
+    assert "forwards now" in app.success[0].value
+    assert not app.code
+
+
+def test_a_person_rotates_their_own_key_and_stays_logged_in(fake_api, users):
+    """One button; the next call goes out with the new secret."""
+    key = f"qg_live_{'n' * 12}_made-up"
+    fake_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
+    app = _log_in().switch_page("app_pages/my_key.py").run()
+    _press(app, "Rotate")
+    assert users.kept == [("ada", key)]
+    assert "nothing for you to do" in app.success[0].value
+    assert fake_api.calls[-1].key == key
+
+
+@pytest.mark.parametrize(("days", "said"), [(14, "14 days"), (3, "3 days"), (1, "a day")])
+def test_a_person_is_told_before_their_key_expires(fake_api, days, said):
+    """What the API says of the expiry is said on the page of the key."""
+    fake_api.account |= {"expires_at": 1_900_000_000, "expires_in_days": days}
+    app = _log_in().switch_page("app_pages/my_key.py").run()
+    assert f"expires within {said}, on 17 March 2030" in app.warning[0].value
+
+
 def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
     """The admin reads what the command line would say, as plain text."""
     admin_api.answers["PATCH /v1/admin/tenants/acme"] = Refusal(
