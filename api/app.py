@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 from flask import Flask, Response, g, request
@@ -184,18 +183,19 @@ def build(settings: Settings, redis_url: str) -> Flask:
 
     def load_engine() -> Engine:
         # torch: only now, and not in the thread that serves.
-        from api.gpt import checkpoint
+        from api.gpt import checkpoint, model_source
         from api.gpt.engine import Engine as GptEngine
 
         try:
+            directory = model_source.directory_of(settings.model_uri, settings.auth.home)
             engine = GptEngine(
-                checkpoint.load(Path(settings.model_uri)),
+                checkpoint.load(directory),
                 slots=settings.generation_slots,
                 queue_limit=settings.queue_limit,
                 threads=settings.generation_threads,
                 mode=GenerationMode(settings.generation_mode),
             )
-        except (checkpoint.CheckpointError, ValueError) as exc:
+        except (checkpoint.CheckpointError, model_source.ModelSourceError, ValueError) as exc:
             raise ModelUnusableError(str(exc)) from exc
         engine.start()
         return engine

@@ -10,6 +10,7 @@ pytest_plugins = (
     "tests.support.api_server",
     "tests.support.auth_world",
     "tests.support.bpe",
+    "tests.support.cloud_storage",
     "tests.support.browser",
     "tests.support.edge_proxy",
     "tests.support.fake_api",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and serving can do without
 FORMAT = "quillgate-gpt/1"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 LIMITS = {"manifest.json": 2**16, "config.json": 2**20, "tokenizer.json": 2**26}  # bytes
+_SHA256 = re.compile("[0-9a-f]{64}")
 _DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
     "F16": np.dtype("<f2"),
@@ -188,14 +190,22 @@ def _tensors(config: GPTConfig, data: bytes) -> dict[str, NDArray[Any]]:
     }
 
 
+def manifest_hashes(data: bytes) -> dict[str, str]:
+    """Return the SHA-256 of each of `FILES`, in hexadecimal. Raise CheckpointError."""
+    manifest = _parse_json(data, "manifest.json")
+    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
+    if not isinstance(hashes, dict) or set(hashes) != set(FILES):
+        raise CheckpointError(f'manifest.json: "sha256" must name exactly {", ".join(FILES)}')
+    if not all(isinstance(h, str) and _SHA256.fullmatch(h) for h in hashes.values()):
+        raise CheckpointError("manifest.json: a SHA-256 has 64 hexadecimal digits")
+    return hashes
+
+
 def _verified_contents(directory: Path) -> dict[str, bytes]:
     """Read each file once and hash what was read, so that nothing can change in between."""
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such model directory")
-    manifest = _parse_json(_read(directory / "manifest.json"), "manifest.json")
-    hashes = manifest.get("sha256") if isinstance(manifest, dict) else None
-    if not isinstance(hashes, dict) or set(hashes) != set(FILES):
-        raise CheckpointError(f'manifest.json: "sha256" must name exactly {", ".join(FILES)}')
+    hashes = manifest_hashes(_read(directory / "manifest.json"))
     contents = {}
     for file in FILES:
         contents[file] = _read(directory / file)

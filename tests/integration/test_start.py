@@ -47,3 +47,24 @@ def test_metrics_have_a_port_of_their_own(api_server, tmp_path, redis_url, tiny_
     assert server.get("/metrics").status_code == 404
     text = httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
     assert 'quillgate_requests_total{route="/health",status="200"}' in text
+
+
+def test_a_model_that_cannot_be_fetched_leaves_the_process_up(
+    api_server, cloud_storage, tmp_path, redis_url
+):
+    """MODEL_URI=gs:// without a bucket: /health answers, /ready says why, one log line."""
+    server = api_server(
+        ready=False,
+        QUILLGATE_HOME=str(tmp_path / "home"),
+        REDIS_URL=redis_url,
+        MODEL_URI="gs://nowhere/model",
+        STORAGE_EMULATOR_HOST=cloud_storage.url,
+    )
+    server.wait_until(lambda: bool(server.events("model.failed")), "the refusal")
+    assert server.get("/health").json()["status"] == "ok"
+    ready = server.get("/ready")
+    assert ready.status_code == 503
+    assert (
+        ready.json()["checks"]["model"] == "failed: gs://nowhere/model: there is no bucket nowhere"
+    )
+    assert "exception" not in server.events("model.failed")[0]
