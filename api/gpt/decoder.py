@@ -1,78 +1,79 @@
-"""The model in serving form: reads texts in chunks, then advances many rows by a token each step.
+"""What generation needs of a model in serving form, and which form a checkpoint gets.
 
-A row's logits are the same bits whatever rows stand beside it. At start that is put to the test on
-this very processor; where it fails, rows are computed one at a time: slower, and still the same.
+A row's tokens are the same whatever rows are beside it and however many steps are taken at a time.
+A row has a slot from the first token that is read for it until it ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
-import torch
-from torch import Tensor
-
-from api.gpt.kv_cache import DecodeStep, KVCache, StagedChunk
-from api.gpt.linears import converted, linear
-from api.gpt.model import GPT, AttentionCache
+from api.gpt.checkpoint import Checkpoint
 from api.gpt.request import GenerationMode
+from api.gpt.sampling import Draw
+from api.gpt.shape import GPTConfig
+
+PORTION = 64  # tokens of one text that are read at a time
 
 
-class Decoder:
-    """A converted model and its cache. Used by one thread; no call keeps the graph."""
+@dataclass(frozen=True, slots=True)
+class Portion:
+    """The next tokens of a text, at most `PORTION`, that a slot is to read."""
 
-    def __init__(self, model: GPT, mode: GenerationMode, slots: int) -> None:
-        self.block_size = model.config.block_size
-        self.cache = KVCache(model.config, slots)
-        self._model = converted(model, mode)
-        self._head = linear(mode, *model.head_parameters())
-        self.rows_apart = False
-        self.rows_apart = not self._rows_are_independent()
+    slot: int
+    tokens: Sequence[int]
+    start: int  # the first one's position in the window: a multiple of PORTION
+    draw: Draw | None  # how to continue the text, when it ends with this portion
 
-    @torch.inference_mode()
-    def read(self, tokens: Sequence[int], start: int) -> Tensor:
-        """Put tokens at positions start.. on the stage; return the last one's logits (1, V)."""
-        positions = torch.arange(start, start + len(tokens))
-        chunk = StagedChunk(self.cache, start, len(tokens))
-        return self._forward(torch.tensor([tokens]), positions, chunk)
 
-    @torch.inference_mode()
-    def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        """Give every row in use its next token, in row order; return their logits (N, V)."""
-        if self.rows_apart:
-            spans = [slice(row, row + 1) for row in range(len(tokens))]
-        else:
-            spans = [slice(0, len(tokens))]
-        return torch.cat([self._step(span, tokens[span], positions[span]) for span in spans])
+class Decoder(Protocol):
+    """Used by one thread, but for `interrupt`."""
 
-    def _step(self, rows: slice, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
-        places = torch.tensor(positions)
-        step = DecodeStep(self.cache, rows, places)
-        return self._forward(torch.tensor(tokens)[:, None], places[:, None], step)
+    def run(
+        self, portions: Sequence[Portion], running: Mapping[int, int], steps: int
+    ) -> dict[int, list[int]]:
+        """Read the portions, and draw tokens for each slot whose text has been read.
 
-    def _forward(self, tokens: Tensor, positions: Tensor, cache: AttentionCache) -> Tensor:
-        return self._head(self._model.features(tokens, positions, cache)[:, -1])
-
-    @torch.inference_mode()
-    def _rows_are_independent(self) -> bool:
-        """Compare the rows of a full batch with the same rows among fewer and alone, bit for bit.
-
-        What this leaves in the cache is overwritten by the rows that join.
+        running: the slots whose text was read before, and how many tokens may be drawn for each.
+        Returns each slot's tokens: `steps` of them, or fewer once one slot has none left or after
+        `interrupt`; one if there are portions. Raises sampling.NonFiniteLogitsError.
         """
-        slots = self.cache.slots
-        generator = torch.Generator().manual_seed(0)
-        for tensor in (self.cache.keys, self.cache.values):
-            noise = torch.randn(tensor[:, 0].shape, generator=generator)
-            for row in range(slots):
-                torch.mul(noise, 1 + row / 7, out=tensor[:, row])
-        tokens = [row % self._model.config.vocab_size for row in range(slots)]
-        positions = [(self.block_size - 1 + row) % self.block_size for row in range(slots)]
-        together = self._step(slice(0, slots), tokens, positions)
-        fewer = {1, slots // 2, slots - 3, slots - 2, slots - 1}
-        return all(
-            torch.equal(
-                self._step(slice(first, slots), tokens[first:], positions[first:]),
-                together[first:],
-            )
-            for first in sorted(fewer)
-            if 0 < first < slots
+
+    def release(self, slot: int) -> None:
+        """Forget a slot: its row has ended, or is to be read again."""
+
+    def interrupt(self) -> None:
+        """End the `run` under way with the step it is in, or else the next one. Any thread."""
+
+    def close(self) -> None:
+        """Stop what was started. Idempotent."""
+
+
+def choose(setting: GenerationMode, config: GPTConfig) -> GenerationMode:
+    """Return the mode that runs: the one asked for, or with `auto` the fastest for this model.
+
+    Raises ValueError when the one asked for cannot run it.
+    """
+    # The kernels work on 16 numbers at a time.
+    covered = all(n % 16 == 0 for n in (config.n_embd, config.head_size, config.hidden_size))
+    if setting is GenerationMode.AUTO:
+        return GenerationMode.INT8 if covered else GenerationMode.FP32
+    if setting is GenerationMode.INT8 and not covered:
+        raise ValueError(
+            "GENERATION_MODE int8 needs a model whose width, head size and feed-forward width are "
+            "multiples of 16: use auto or fp32"
         )
+    return setting
+
+
+def build(checkpoint: Checkpoint, mode: GenerationMode, *, slots: int, threads: int) -> Decoder:
+    """Return the serving form. mode: from `choose`. What it does not need is not imported."""
+    if mode is GenerationMode.INT8:
+        from api.gpt.compiled import CompiledDecoder
+
+        return CompiledDecoder(checkpoint, slots=slots, threads=threads)
+    from api.gpt.plain import PlainDecoder
+
+    return PlainDecoder(checkpoint.model, slots=slots, threads=threads)

@@ -13,13 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-import torch
-
 from api.gpt.batch import Batch
 from api.gpt.checkpoint import Checkpoint
-from api.gpt.decoder import Decoder
+from api.gpt.decoder import build, choose
 from api.gpt.generation import Generation
-from api.gpt.linears import choose
+from api.gpt.pace import Pace
 from api.gpt.rate import Rate
 from api.gpt.request import EngineRefusedError, FinishReason, GenerationMode, GenerationRequest
 from api.gpt.row import Row
@@ -65,14 +63,12 @@ class Engine:
     ) -> None:
         """Raise ValueError for a mode that this processor cannot run."""
         self.model_name, self.start_text = checkpoint.name, checkpoint.start_text
-        self.mode = choose(mode)
-        self._tokenizer, self._threads, self._clock = checkpoint.tokenizer, threads, clock
+        self.mode = choose(mode, checkpoint.config)
+        self._tokenizer, self._clock = checkpoint.tokenizer, clock
         self._block_size = checkpoint.config.block_size
-        torch.set_num_threads(threads)
-        decoder = Decoder(checkpoint.model, self.mode, slots)
-        if decoder.rows_apart:
-            log.warning("mode %s is not exact here: rows are computed one at a time", self.mode)
-        self._batch = Batch(decoder)  # the engine's thread only
+        self._decoder = build(checkpoint, self.mode, slots=slots, threads=threads)
+        self._batch = Batch(self._decoder, slots)  # the engine's thread only
+        self._pace = Pace()  # the engine's thread only
         self._scheduler = Scheduler(
             slots=slots,
             queue_limit=queue_limit,
@@ -132,6 +128,7 @@ class Engine:
             except QueueFullError as exc:
                 raise EngineRefusedError("overloaded", max(1.0, wait)) from exc
             self._rows[request.request_id] = row
+            self._decoder.interrupt()
             self._changed.notify_all()
         return generation
 
@@ -153,9 +150,11 @@ class Engine:
             started = self._state is not _State.NEW
             if self._state is not _State.FAILED:
                 self._state = _State.CLOSED
+            self._decoder.interrupt()
             self._changed.notify_all()
         if started:
             self._thread.join(STOP_SECONDS)
+        self._decoder.close()
         self._end_all(FinishReason.DRAINING)
 
     def _refuse_if_not_running(self) -> None:
@@ -172,6 +171,7 @@ class Engine:
         return self._scheduler.waiting_cost() / (self._rate.per_second or 1000.0)
 
     def _on_abort(self, request_id: str) -> None:
+        self._decoder.interrupt()
         with self._changed:
             self._forget_waiting(request_id)
 
@@ -185,11 +185,11 @@ class Engine:
             for request_id, row in list(self._rows.items()):
                 row.generation.end(reason, error)
                 self._forget_waiting(request_id)
+            self._decoder.interrupt()
 
     # The engine's thread.
 
     def _run(self) -> None:
-        torch.set_num_threads(self._threads)
         try:
             while self._tick():
                 pass
@@ -219,7 +219,10 @@ class Engine:
         for row in admitted:
             row.generation.start()
             self._batch.add(row)
-        self._rate.add(self._batch.step())
+        begin = self._clock()
+        progress = self._batch.step(self._pace.steps)
+        self._pace.took(progress.steps, self._clock() - begin)
+        self._rate.add(progress.chars)
         return True
 
     def _end_overdue(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from api.gpt.generation import Generation
 from api.gpt.request import FinishReason
 from api.gpt.sampling import Draw
@@ -26,6 +28,7 @@ class Row:
         self._prompt_length = len(prompt)
         self.window = window_start(len(prompt), block_size)  # the first token in view
         self.read = 0  # tokens in view that the cache holds; set by who reads them
+        self.slot = -1  # where in the cache; set by who gives it one
 
     @property
     def request_id(self) -> str:
@@ -60,13 +63,25 @@ class Row:
             top_p=request.top_p,
         )
 
-    def take(self, token: int) -> int:
-        """Add the token that was drawn, hand out what it decides; return how many characters."""
-        self.tokens.append(token)
-        if token == self._end_of_text:
-            text = self._transcript.push(self._detokenizer.flush()) + self._transcript.end()
-        else:
-            text = self._transcript.push(self._detokenizer.push(token))
+    def room(self) -> int:
+        """Return how many tokens can be drawn before the window moves or the text may be whole."""
+        in_window = self.window + self.block_size + 1 - len(self.tokens)
+        return max(1, min(in_window, self._transcript.num_chars - self._transcript.released))
+
+    def take(self, tokens: Iterable[int]) -> int:
+        """Add tokens that were drawn, hand out what they decide; return how many characters.
+
+        What was drawn after the end is dropped.
+        """
+        text = ""
+        for token in tokens:
+            self.tokens.append(token)
+            if token == self._end_of_text:
+                text += self._transcript.push(self._detokenizer.flush()) + self._transcript.end()
+            else:
+                text += self._transcript.push(self._detokenizer.push(token))
+            if self._transcript.finish_reason is not None:
+                break
         self.generation.put(text)
         if self._transcript.finish_reason is not None:
             self.generation.end(self._transcript.finish_reason)

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from api.gpt.decoder import Decoder
 from api.gpt.model import GPT
-from api.gpt.request import GenerationMode
+from api.gpt.plain import PlainDecoder
 from api.gpt.shape import GPTConfig
 
 SMALL = {"vocab_size": 31, "block_size": 16, "n_layer": 2, "n_head": 2, "n_embd": 32}
@@ -41,7 +40,7 @@ def test_serving_says_what_the_model_says(kind):
         torch.nn.init.normal_(parameter, std=0.3)
     tokens = torch.randint(31, (16,)).tolist()
     expected = model(torch.tensor([tokens]))[0]
-    decoder = Decoder(model, GenerationMode.FP32, slots=2)
+    decoder = PlainDecoder(model, slots=2, threads=1)
     logits = [decoder.read(tokens[:9], 0)]
     decoder.cache.join(9)
     logits += [decoder.step([tokens[i]], [i]) for i in range(9, 16)]

@@ -19,7 +19,7 @@ def test_draws_are_numbered_by_what_was_generated():
         subject, positions = row(prompt), []
         for _ in range(30):
             positions.append(subject.draw().position)
-            subject.take(2)
+            subject.take([2])
             subject.move_window()
         assert positions == list(range(30))
 
@@ -29,7 +29,7 @@ def test_positions_stay_within_the_context():
     subject = row([1] * 5)
     for _ in range(40):
         subject.read = subject.position + 1
-        subject.take(2)
+        subject.take([2])
         if subject.move_window():
             assert subject.read == 0
         assert 0 <= subject.position < 8

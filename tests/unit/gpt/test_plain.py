@@ -1,17 +1,14 @@
-"""The serving form of the model: what a plain forward says, whoever else is in the batch."""
+"""The model in float32: what a plain forward says, whoever else is in the batch."""
 
 import pytest
 import torch
 
-from api.gpt import checkpoint
-from api.gpt.decoder import Decoder
-from api.gpt.linears import Int8Linear, converted, linear
+from api.gpt.linears import Float32Linear
 from api.gpt.model import GPT
-from api.gpt.request import GenerationMode
+from api.gpt.plain import PlainDecoder
 from api.gpt.shape import GPTConfig
 
 CONFIG = GPTConfig(vocab_size=65, block_size=48, n_layer=2, n_head=4, n_embd=64, bias=True)
-MODES = [GenerationMode.INT8, GenerationMode.FP32]
 
 
 @pytest.fixture(scope="module")
@@ -41,36 +38,20 @@ def logits_of(decoder, text, portion):
 
 def test_fp32_logits_equal_a_plain_forward(model):
     """At every position of the context the logits are those of a full forward within 1e-4."""
-    decoder = Decoder(model, GenerationMode.FP32, slots=2)
+    decoder = PlainDecoder(model, slots=2, threads=1)
     for text in texts(3):
         plain = model(torch.tensor([text]))[0]
         assert (logits_of(decoder, text, 11) - plain[10:]).abs().max() < 1e-4
 
 
-def test_int8_keeps_the_held_out_loss(tiny_model, tiny_text_file):
-    """The default arithmetic costs at most 0.5 % of held-out loss."""
-    loaded = checkpoint.load(tiny_model)
-    tokens = torch.tensor(loaded.tokenizer.encode(tiny_text_file.read_text()[-1500:]))
-    blocks = tokens[: 23 * 64].view(23, 64)
-
-    def loss(mode):
-        head = linear(mode, loaded.model.token_embedding.weight)
-        logits = head(converted(loaded.model, mode).features(blocks[:, :-1]))
-        return torch.nn.functional.cross_entropy(logits.flatten(0, 1), blocks[:, 1:].flatten())
-
-    plain, int8 = loss(GenerationMode.FP32), loss(GenerationMode.INT8)
-    assert int8 < plain * 1.005
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_rows_come_and_go_without_a_trace(mode, model):
+def test_rows_come_and_go_without_a_trace(model):
     """A row's logits are the same bits alone and in a batch whose rows join and leave."""
     alone = {}
-    decoder = Decoder(model, mode, slots=1)
+    decoder = PlainDecoder(model, slots=1, threads=1)
     for i, text in enumerate(texts(6)):
         alone[i] = logits_of(decoder, text, 6 + i)[1:]
 
-    decoder = Decoder(model, mode, slots=4)
+    decoder = PlainDecoder(model, slots=4, threads=1)
     assert not decoder.rows_apart
     waiting, running, seen = list(range(6)), [], {i: [] for i in range(6)}
     while waiting or running:
@@ -96,7 +77,7 @@ def test_rows_come_and_go_without_a_trace(mode, model):
 def test_nothing_is_left_of_a_row_that_went(model):
     """Freed rows and the stage full of NaN do not show in the logits of the rows that follow."""
     text = texts(1)[0]
-    decoder = Decoder(model, GenerationMode.INT8, slots=2)
+    decoder = PlainDecoder(model, slots=2, threads=1)
     clean = logits_of(decoder, text, 20)
     decoder.cache.keys.fill_(torch.nan)
     decoder.cache.values.fill_(torch.nan)
@@ -105,13 +86,13 @@ def test_nothing_is_left_of_a_row_that_went(model):
 
 def test_rows_are_computed_apart_where_they_would_mix(model, monkeypatch):
     """Arithmetic that depends on the number of rows is found out at start and worked around."""
-    plain = Int8Linear.forward
+    plain = Float32Linear.forward
 
     def mixing(self, x):
         return plain(self, x) * (1 + 1e-6 * (x.shape[0] > 1))
 
-    monkeypatch.setattr(Int8Linear, "forward", mixing)
-    decoder = Decoder(model, GenerationMode.INT8, slots=3)
+    monkeypatch.setattr(Float32Linear, "forward", mixing)
+    decoder = PlainDecoder(model, slots=3, threads=1)
     assert decoder.rows_apart
     a, b, c = texts(3)
     alone = logits_of(decoder, b, 20)[1:2]
@@ -124,7 +105,7 @@ def test_rows_are_computed_apart_where_they_would_mix(model, monkeypatch):
 
 def test_slots_are_counted(model):
     """A row more than there are slots, or one that is not there, is an error and no overwrite."""
-    decoder = Decoder(model, GenerationMode.FP32, slots=1)
+    decoder = PlainDecoder(model, slots=1, threads=1)
     decoder.read([1], 0)
     decoder.cache.join(1)
     with pytest.raises(IndexError, match="every slot"):
