@@ -94,7 +94,7 @@ def test_a_prompt_of_any_length_is_continued(make, length):
 
 def test_the_stream_is_the_result(make):
     """What is read piece by piece is the text of the result."""
-    generation, pieces = make().submit(ask(num_chars=300)), []
+    generation, pieces = make().submit(ask(num_chars=4000)), []
     while (text := generation.read(WAIT)) is not None:
         pieces.append(text)
     assert "".join(pieces) == generation.result(WAIT).text
