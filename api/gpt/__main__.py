@@ -7,7 +7,7 @@ line that says why; tensors that do not fit get a line each.
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import secrets
 import shlex
 import sys
@@ -61,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--text", type=Path, required=True, help="a UTF-8 text file")
     train.add_argument("--out", type=Path, required=True, help="the model directory to write")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    train.add_argument("--minutes", type=float, help="train for so long, in place of --steps")
     for name, kind, text in (
         ("steps", int, "optimizer steps"),
         ("batch", int, "rows in a step"),
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="verify a model directory and describe it")
     inspect.add_argument("directory", type=Path, metavar="DIR")
+    inspect.add_argument(
+        "--eval", type=Path, metavar="FILE", help="measure the loss on the last tenth of a text"
+    )
     inspect.set_defaults(run=_inspect)
 
     sample = commands.add_parser("sample", help="write text with a model, as the service would")
@@ -121,6 +125,10 @@ def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
     from api.gpt.recipe import Recipe, with_overrides
     from api.gpt.train import train
 
+    problem = _train_problem(arguments)
+    if problem:
+        print(f"train: {problem}", file=sys.stderr)
+        return 2
     overrides = {k: v for k, v in vars(arguments).items() if k in Recipe.__dataclass_fields__}
     try:
         recipe = with_overrides(Recipe(), overrides)
@@ -130,7 +138,11 @@ def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
             recipe,
             resume=arguments.resume,
             command=f"python -m api.gpt {shlex.join(a for a in argv if a != '--resume')}",
+            minutes=arguments.minutes,
         )
+    except KeyboardInterrupt:
+        print("\ntrain: stopped; the same command with --resume goes on", file=sys.stderr)
+        return 130
     except (TrainingError, ValueError) as exc:
         print(f"train: {exc}", file=sys.stderr)
         return 1
@@ -139,26 +151,33 @@ def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
     return 0
 
 
+def _train_problem(arguments: argparse.Namespace) -> str | None:
+    if arguments.minutes is None:
+        return None
+    if arguments.steps is not None:
+        return "give --steps or --minutes, not both"
+    return None if 0 < arguments.minutes < math.inf else "give --minutes above 0"
+
+
 def _inspect(arguments: argparse.Namespace, _argv: list[str]) -> int:
     from api.gpt import checkpoint
+    from api.gpt.corpus import TrainingError
+    from api.gpt.inspection import describe, evaluate
 
     try:
         loaded = checkpoint.load(arguments.directory)
-    except checkpoint.CheckpointError as exc:
+        for name, value in describe(loaded, arguments.directory):
+            print(f"{name:14} {value}")
+        if arguments.eval is not None:
+            found = evaluate(loaded, arguments.eval)
+            print(
+                f"{'evaluation':14} {found.nats_per_character:.4f} nats per character over "
+                f"{found.characters:,} held-out characters of {arguments.eval}, "
+                f"{found.blocks} blocks"
+            )
+    except (checkpoint.CheckpointError, TrainingError, NotEncodableError) as exc:
         print(f"inspect: {exc}", file=sys.stderr)
         return 1
-    config = loaded.model.config
-    facts = {
-        "name": loaded.name,
-        "shape": f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} wide",
-        "context": f"{config.block_size} tokens",
-        "vocabulary": f"{config.vocab_size} tokens",
-        "parameters": f"{sum(p.numel() for p in loaded.model.parameters()):,}",
-        "start text": json.dumps(loaded.start_text),
-        "sha256": f"{loaded.sha256} (model.safetensors; every file is as its manifest says)",
-    }
-    for name, value in facts.items():
-        print(f"{name:12} {value}")
     return 0
 
 
@@ -194,7 +213,7 @@ def _sample(arguments: argparse.Namespace, _argv: list[str]) -> int:
         )
         print(arguments.prompt or "", end="", flush=True)
         while (text := generation.read(timeout_seconds=1.0)) is not None:
-            print(text, end="", flush=True)
+            print(_shown(text), end="", flush=True)
     except NotEncodableError as exc:
         print(f"sample: {exc}", file=sys.stderr)
         return 1
@@ -211,6 +230,13 @@ def _sample(arguments: argparse.Namespace, _argv: list[str]) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def _shown(text: str) -> str:
+    """Keep a stranger's model from steering the terminal."""
+    if not sys.stdout.isatty():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 
 def _sample_problem(arguments: argparse.Namespace) -> str | None:

@@ -18,6 +18,8 @@ from api.gpt.model import GPT
 from api.gpt.recipe import Recipe
 from api.gpt.tokenizer import CharTokenizer
 
+LOGITS_AT_ONCE = 2**26  # of an evaluation: a quarter of a GiB
+
 
 class TrainingError(Exception):
     """The training cannot start or go on; the message says what to change."""
@@ -36,17 +38,8 @@ class Corpus:
     @classmethod
     def read(cls, text_file: Path, recipe: Recipe) -> Corpus:
         """Read and split a text. Raise TrainingError if it cannot be trained on."""
-        try:
-            data = text_file.read_bytes()
-            text = data.decode("utf-8")
-        except OSError as exc:
-            raise TrainingError(f"{text_file}: {exc.strerror or exc}") from exc
-        except UnicodeDecodeError as exc:
-            raise TrainingError(
-                f"{text_file}: not UTF-8 at byte {exc.start}; convert it first"
-            ) from exc
-        size = recipe.block_size
-        split = int(len(text) * (1 - recipe.held_out_share))
+        data, text = read_text(text_file)
+        size, split = recipe.block_size, split_at(text, recipe.held_out_share)
         if split < 2 * size + 1:
             raise TrainingError(
                 f"the text is too short: {split} characters to train on, "
@@ -71,6 +64,22 @@ class Corpus:
             "train_characters": len(self.train),
             "held_out_characters": len(self.held_out),
         }
+
+
+def read_text(path: Path) -> tuple[bytes, str]:
+    """Return a file's bytes and its text, without a byte order mark. Raise TrainingError."""
+    try:
+        data = path.read_bytes()
+        return data, data.decode("utf-8-sig")
+    except OSError as exc:
+        raise TrainingError(f"{path}: {exc.strerror or exc}") from exc
+    except UnicodeDecodeError as exc:
+        raise TrainingError(f"{path}: not UTF-8 at byte {exc.start}; convert it first") from exc
+
+
+def split_at(text: str, held_out_share: float) -> int:
+    """Return where the held-out part of a text begins."""
+    return int(len(text) * (1 - held_out_share))
 
 
 class Batches:
@@ -99,13 +108,14 @@ class Batches:
 
 @torch.no_grad()
 def held_out_loss(model: GPT, tokens: Tensor, block_size: int, rows: int | None = None) -> float:
-    """Return nats per character over non-overlapping blocks: all of them, or `rows` spread out."""
+    """Return nats per token over non-overlapping blocks: all of them, or `rows` spread out."""
     count = (len(tokens) - 1) // block_size
     starts = range(count) if rows is None or rows >= count else range(0, count, count // rows)
     device = model.token_embedding.weight.device
     model.eval()
     total, seen = 0.0, 0
-    for batch in torch.tensor(list(starts)).split(32):
+    at_once = max(1, min(32, LOGITS_AT_ONCE // (block_size * model.config.vocab_size)))
+    for batch in torch.tensor(list(starts)).split(at_once):
         window = torch.stack([tokens[s * block_size : (s + 1) * block_size + 1] for s in batch])
         logits = model(window[:, :-1].to(device)).float()
         targets = window[:, 1:].reshape(-1).to(device)

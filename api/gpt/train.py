@@ -2,9 +2,10 @@
 
 The first 90 % of the text is trained on, the last 10 % is held out. Data order, initial weights
 and dropout all come from the seed, so the same command on the same machine gives the same model,
-cut and resumed or not.
+cut and resumed or not. The weights that are written are those of the best evaluation.
 The recipe: Muon for the matrices in the blocks, AdamW for the rest, a short warm-up, a flat half
-and a linear descent.
+and a linear descent. With a time budget the flat half lasts half of it, and then as many steps
+again descend: the model is that of a run with so many steps from the start.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
@@ -29,6 +31,7 @@ from api.gpt.recipe import Recipe
 from api.gpt.shape import GPTConfig
 from api.gpt.training_report import write_report
 
+UNDECIDED = 10**9  # steps of a run whose time decides them, as long as it has not
 STATE_FILE = "training_state.pt"  # in the model directory while the run is unfinished
 
 
@@ -39,6 +42,7 @@ def train(
     *,
     resume: bool,
     command: str,
+    minutes: float | None = None,  # None: recipe.steps
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
     """Train and write the model directory `out`; return the held-out loss in nats per character.
@@ -47,14 +51,18 @@ def train(
     """
     if (out / "manifest.json").exists():
         raise TrainingError(f"{out} holds a finished model; use another --out, or remove it")
+    state_file = out / STATE_FILE
+    if state_file.exists() and not resume:
+        raise TrainingError(
+            f"{out} holds an unfinished run; add --resume to go on with it, or remove it"
+        )
     corpus = Corpus.read(text_file, recipe)
-    trainer = Trainer(corpus, recipe, clock)
+    trainer = Trainer(corpus, recipe, clock, minutes)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise TrainingError(f"{out}: {exc.strerror or exc}") from exc
-    state_file = out / STATE_FILE
-    if resume and state_file.exists():
+    if state_file.exists():
         trainer.restore(state_file)
     trainer.run(state_file)
     checkpoint.save(out, name=out.name, model=trainer.model.cpu(), tokenizer=corpus.tokenizer)
@@ -64,7 +72,9 @@ def train(
     facts: dict[str, Any] = {
         "command": command,
         "text": corpus.facts(),
-        "recipe": asdict(recipe),
+        "recipe": asdict(trainer.recipe),
+        "minutes": minutes,
+        "written_step": trainer.best_step,
         "parameters": sum(p.numel() for p in saved.model.parameters()),
         "vocab_size": corpus.tokenizer.vocab_size,
         "held_out_loss_nats_per_character": round(loss, 4),
@@ -82,8 +92,15 @@ def train(
 class Trainer:
     """One run: the model, its optimizers, and how far they have come."""
 
-    def __init__(self, corpus: Corpus, recipe: Recipe, clock: Callable[[], float]) -> None:
-        self.corpus, self.recipe, self._clock = corpus, recipe, clock
+    def __init__(
+        self,
+        corpus: Corpus,
+        recipe: Recipe,
+        clock: Callable[[], float],
+        minutes: float | None = None,
+    ) -> None:
+        self.corpus, self._asked, self._clock, self.minutes = corpus, recipe, clock, minutes
+        self.recipe = recipe if minutes is None else replace(recipe, steps=UNDECIDED)
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(recipe.seed)
         config = GPTConfig(
@@ -96,27 +113,49 @@ class Trainer:
         )
         self.model = GPT(config).to(self.device)
         self.curve: list[dict[str, float]] = []  # one point for each evaluation
+        self._best = self._weights()
         self._optimizers = _optimizers(self.model, recipe)
         self._batches = Batches(corpus.train, recipe)
         self._autocast = _autocast(self.device)
         self._first_step = 0
         self._started, self._seconds_before = clock(), 0.0
 
+    @property
+    def best_step(self) -> int:
+        """The steps after which the held-out loss was lowest."""
+        return int(min(self.curve, key=lambda point: point["held_out"])["step"])
+
     def run(self, state_file: Path) -> None:
         """Take the steps that are left, saving the state at every evaluation."""
-        recipe = self.recipe
-        steps = range(self._first_step, recipe.steps)
-        bar = tqdm(steps, initial=self._first_step, total=recipe.steps, unit="step")
-        self.model.train()
-        for step in bar:
-            loss = self._step(step)
-            if not math.isfinite(loss):
-                raise TrainingError(f"the loss is {loss} at step {step}; lower --matrix-lr")
-            done = step + 1
-            if done % recipe.eval_every == 0 or done == recipe.steps:
-                self._evaluate(done, loss)
-                self._save(state_file, done)
-            bar.set_postfix(loss=f"{loss:.3f}", **_last_held_out(self.curve))
+        done = self._first_step
+        with tqdm(initial=done, total=self._expected_steps(done), unit="step") as bar:
+            self.model.train()
+            while done < self.recipe.steps:
+                loss = self._step(done)
+                if not math.isfinite(loss):
+                    raise TrainingError(f"the loss is {loss} at step {done}; lower --matrix-lr")
+                done += 1
+                self._decide_steps(done)
+                if done % self.recipe.eval_every == 0 or done == self.recipe.steps:
+                    self._evaluate(done, loss)
+                    self._save(state_file, done)
+                bar.total = self._expected_steps(done)
+                bar.set_postfix(loss=f"{loss:.3f}", **_last_held_out(self.curve), refresh=False)
+                bar.update()
+        self.model.load_state_dict(self._best)
+
+    def _decide_steps(self, done: int) -> None:
+        """End the flat part of a run by the clock: from here as long as the recipe's shares say."""
+        if self.minutes is None or self.recipe.steps != UNDECIDED:
+            return
+        if self.seconds() >= self.recipe.flat_share * self.minutes * 60:
+            steps = round(done / self.recipe.flat_share)
+            self.recipe = replace(self.recipe, steps=max(done, steps))
+
+    def _expected_steps(self, done: int) -> int | None:
+        if self.minutes is None or self.recipe.steps != UNDECIDED:
+            return self.recipe.steps
+        return round(done * self.minutes * 60 / self.seconds()) if done else None
 
     def seconds(self) -> float:
         """Return how long the run has taken, earlier parts of it included."""
@@ -124,16 +163,24 @@ class Trainer:
 
     def restore(self, state_file: Path) -> None:
         """Go on from a saved state. Raise TrainingError if it is not of this text and recipe."""
-        state = torch.load(state_file, weights_only=True, map_location=self.device)
-        if state["text_sha256"] != self.corpus.sha256:
-            raise TrainingError(f"{state_file} belongs to another text; use another --out")
-        if state.get("recipe", asdict(self.recipe)) != asdict(self.recipe):
-            raise TrainingError(f"{state_file} belongs to another recipe; use another --out")
-        self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        torch.set_rng_state(state["rng"].cpu())
-        self._first_step, self.curve = state["step"], state["curve"]
+        try:
+            state = torch.load(state_file, weights_only=True, map_location=self.device)
+            if state["text_sha256"] != self.corpus.sha256:
+                raise TrainingError(f"{state_file} belongs to another text; use another --out")
+            if (state["recipe"], state["minutes"]) != (asdict(self._asked), self.minutes):
+                raise TrainingError(f"{state_file} belongs to another recipe; use another --out")
+            self.model.load_state_dict(state["model"])
+            for optimizer, saved in zip(self._optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
+            torch.set_rng_state(state["rng"].cpu())
+            if self.device.type == "cuda":
+                torch.cuda.set_rng_state(state["cuda_rng"].cpu())
+        except TrainingError:
+            raise
+        except Exception as exc:  # whatever a damaged file makes torch raise
+            raise TrainingError(f"{state_file} is damaged; remove it to begin anew") from exc
+        self.recipe = replace(self.recipe, steps=state["steps"])
+        self._first_step, self.curve, self._best = state["step"], state["curve"], state["best"]
         self._seconds_before = state["seconds"]
 
     def _step(self, step: int) -> float:
@@ -162,18 +209,28 @@ class Trainer:
                 ),
             }
         )
+        if self.best_step == done:
+            self._best = self._weights()
+
+    def _weights(self) -> dict[str, Tensor]:
+        return {name: value.clone() for name, value in self.model.state_dict().items()}
 
     def _save(self, path: Path, done: int) -> None:
         state = {
             "text_sha256": self.corpus.sha256,
-            "recipe": asdict(self.recipe),
+            "recipe": asdict(self._asked),
+            "minutes": self.minutes,
+            "steps": self.recipe.steps,
             "step": done,
+            "best": self._best,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
             "rng": torch.get_rng_state(),
             "curve": self.curve,
             "seconds": self.seconds(),
         }
+        if self.device.type == "cuda":  # dropout draws there
+            state["cuda_rng"] = torch.cuda.get_rng_state()
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")
         torch.save(state, partial)
@@ -195,7 +252,10 @@ def _optimizers(model: GPT, recipe: Recipe) -> list[torch.optim.Optimizer]:
 
 def _autocast(device: torch.device) -> torch.autocast:
     """Use bfloat16 where the device has it in hardware; emulated, it is slower than float32."""
-    native = device.type == "cuda" or _cpu_has_bfloat16()
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = _cpu_has_bfloat16()
     return torch.autocast(device.type, torch.bfloat16, enabled=native)
 
 

@@ -18,6 +18,15 @@ def _card(name: str, facts: dict[str, Any]) -> str:
         f"{recipe['n_layer']} layers, {recipe['n_head']} heads, {recipe['n_embd']} wide, "
         f"context {recipe['block_size']} characters, vocabulary {facts['vocab_size']}"
     )
+    steps = f"{recipe['steps']} of {recipe['batch']} x {recipe['block_size']} characters"
+    if facts["written_step"] != recipe["steps"]:
+        steps += f"; the weights are those after {facts['written_step']}, the best evaluation"
+    again = ""
+    if facts["minutes"] is not None:
+        again = f"""
+The time came to {recipe["steps"]} steps: with `--steps {recipe["steps"]}` in place of
+`--minutes` the command gives this very model.
+"""
     return f"""# Model card: {name}
 
 A character-level GPT: {shape}; {facts["parameters"]:,} parameters, stored in bfloat16.
@@ -28,7 +37,7 @@ A character-level GPT: {shape}; {facts["parameters"]:,} parameters, stored in bf
 | Split | first {text["train_characters"]:,} characters trained on, last \
 {text["held_out_characters"]:,} held out |
 | Seed | {recipe["seed"]} |
-| Steps | {recipe["steps"]} of {recipe["batch"]} x {recipe["block_size"]} characters |
+| Steps | {steps} |
 | Held-out loss | **{facts["held_out_loss_nats_per_character"]:.4f} nats per character**, \
 over the whole held-out part in blocks of {recipe["block_size"]}, with the weights as stored |
 | Time | {facts["seconds"] / 60:.0f} minutes, {facts["device"]}, torch {facts["torch"]} |
@@ -38,7 +47,7 @@ over the whole held-out part in blocks of {recipe["block_size"]}, with the weigh
 Made by:
 
     {facts["command"]}
-
+{again}
 The recipe in full, and the curve as numbers, are in `training.json`.
 
 **What it is for.** Trying the service. It writes text in the manner of its data, one character

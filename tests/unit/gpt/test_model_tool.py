@@ -1,13 +1,22 @@
 """`python -m api.gpt`: what it writes is what the service would, and its refusals say why."""
 
+import hashlib
 import json
+import math
+import sys
 
 import pytest
+import torch
 
 from api.gpt import checkpoint
-from api.gpt.__main__ import main
+from api.gpt import train as training
+from api.gpt.__main__ import _shown, main
+from api.gpt.bpe import BYTES, BpeTokenizer
 from api.gpt.engine import Engine
+from api.gpt.inspection import evaluate
+from api.gpt.model import GPT
 from api.gpt.request import GenerationRequest
+from api.gpt.shape import GPTConfig
 
 
 @pytest.fixture
@@ -77,13 +86,71 @@ def test_a_directory_that_is_no_model_is_refused(command, tool, tmp_path):
 
 
 def test_inspect_describes_a_verified_model(tool, tiny_model):
-    """Shape, size, vocabulary and hash are told."""
+    """Shape, size, vocabulary, tensors, the recorded loss and the hash of every file are told."""
     status, out, _ = tool("inspect", tiny_model)
     assert status == 0
     assert "2 layers, 2 heads, 32 wide" in out
     assert "64 tokens" in out
-    assert "96 tokens" in out
-    assert checkpoint.load(tiny_model).sha256 in out
+    assert "96 characters: '\\n !" in out
+    assert "blocks.*.attn.qkv.weight 96 x 32, 2 times" in out
+    facts = json.loads((tiny_model / "training.json").read_text())
+    assert f"{facts['held_out_loss_nats_per_character']:.4f} nats per character, says" in out
+    assert f"{facts['parameters']:,}" in out
+    for file in checkpoint.FILES:
+        assert hashlib.sha256((tiny_model / file).read_bytes()).hexdigest() in out
+
+
+def test_inspect_reproduces_the_loss_of_the_card(tool, tiny_model, tiny_text_file):
+    """`--eval` with the text that was trained on measures the number of the model card."""
+    status, out, _ = tool("inspect", tiny_model, "--eval", tiny_text_file)
+    facts = json.loads((tiny_model / "training.json").read_text())
+    loss = facts["held_out_loss_nats_per_character"]
+    assert status == 0
+    assert f"evaluation     {loss:.4f} nats per character over " in out
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("short", "its last tenth has 1 tokens, at least 65 are needed"),
+        ("ünïcode" * 500, 'the model has no token for "'),
+        (b"\xff\xfe", "not UTF-8 at byte 0"),
+        (None, "No such file"),
+    ],
+)
+def test_a_text_that_cannot_be_evaluated_is_refused(text, message, tool, tiny_model, tmp_path):
+    """Too short, unknown characters, no text, no file: one line on stderr and status 1."""
+    path = tmp_path / "text.txt"
+    if text is not None:
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    status, _, err = tool("inspect", tiny_model, "--eval", path)
+    assert status == 1
+    assert err.startswith("inspect: ")
+    assert message in err
+
+
+def test_a_loss_of_bpe_tokens_is_one_of_characters(tokens_of_bytes, tmp_path):
+    """With a model that knows nothing, each byte costs ln 256; a character costs its bytes."""
+    text = tmp_path / "text.txt"
+    text.write_text("é漢" * 2000, encoding="utf-8")
+    found = evaluate(tokens_of_bytes, text)
+    assert found.nats_per_character == pytest.approx(2.5 * math.log(256), rel=0.01)
+
+
+@pytest.fixture
+def tokens_of_bytes(tmp_path):
+    """A model of bytes whose logits are all zero."""
+    model = GPT(GPTConfig(vocab_size=256, block_size=32, n_layer=1, n_head=1, n_embd=8))
+    torch.nn.init.zeros_(model.token_embedding.weight)
+    tokenizer = BpeTokenizer(sorted(BYTES), [])
+    checkpoint.save(tmp_path / "bytes", name="bytes", model=model, tokenizer=tokenizer)
+    return checkpoint.load(tmp_path / "bytes")
+
+
+def test_a_terminal_is_not_steered(monkeypatch):
+    """What a stranger's model writes reaches a terminal without control characters."""
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    assert _shown("a\x1b[2Jb\n\tc\x9b\u202e") == "a\ufffd[2Jb\n\tc\ufffd\ufffd"
 
 
 def test_train_writes_a_model_that_samples(tool, tiny_text_file, tmp_path):
@@ -115,3 +182,30 @@ def test_train_refuses_what_cannot_work(arguments, message, tool, tiny_text_file
     assert status == 1
     assert message in err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--minutes", 5, "--steps", 5], "give --steps or --minutes, not both"),
+        (["--minutes", 0], "give --minutes above 0"),
+        (["--minutes", "nan"], "give --minutes above 0"),
+        (["--minutes", "inf"], "give --minutes above 0"),
+    ],
+)
+def test_train_refuses_a_time_that_is_none(arguments, message, tool, tiny_text_file, tmp_path):
+    """A time budget is above 0 and stands in place of the steps."""
+    status, _, err = tool("train", "--text", tiny_text_file, "--out", tmp_path / "m", *arguments)
+    assert (status, err) == (2, f"train: {message}\n")
+
+
+def test_a_stopped_training_says_how_to_go_on(tool, tiny_text_file, tmp_path, monkeypatch):
+    """Ctrl-C is one line with what to do, and no traceback."""
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Trainer, "_step", interrupted)
+    status, _, err = tool("train", "--text", tiny_text_file, "--out", tmp_path / "mine")
+    assert status == 130
+    assert err.endswith("train: stopped; the same command with --resume goes on\n")

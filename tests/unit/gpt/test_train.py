@@ -5,10 +5,11 @@ import shutil
 from dataclasses import replace
 
 import pytest
+import torch
 
 from api.gpt import checkpoint
 from api.gpt import train as training
-from api.gpt.corpus import TrainingError
+from api.gpt.corpus import Corpus, TrainingError
 from api.gpt.recipe import Recipe, with_overrides
 from api.gpt.train import STATE_FILE, train
 from tests.support.tiny_model import TINY, VOCABULARY
@@ -57,6 +58,81 @@ def test_a_cut_run_resumes_to_the_same_model(tiny_text_file, tmp_path, monkeypat
     assert not (tmp_path / "cut" / STATE_FILE).exists()
 
 
+class Watch:
+    """A clock that only the steps of a run move."""
+
+    def __init__(self, monkeypatch, seconds_per_step, cut_at=None):
+        self.now, step = 0.0, training.Trainer._step
+
+        def timed(trainer, number):
+            if number == cut_at:
+                raise CutError
+            self.now += seconds_per_step
+            return step(trainer, number)
+
+        monkeypatch.setattr(training.Trainer, "_step", timed)
+
+    def __call__(self):
+        return self.now
+
+
+def test_a_time_budget_gives_the_model_of_its_steps(tiny_text_file, tmp_path, monkeypatch):
+    """A minute of steps of 10 s is 6 steps: the bytes of a run of 6, cut and resumed or not, and
+    the card says so."""
+    train(tiny_text_file, tmp_path / "steps", replace(SHORT, steps=6), resume=False, command="")
+    recipe = replace(SHORT, steps=640)
+    with monkeypatch.context() as patch:
+        clock = Watch(patch, 10.0)
+        out = tmp_path / "minute"
+        train(tiny_text_file, out, recipe, resume=False, command="", minutes=1, clock=clock)
+    assert weights(out) == weights(tmp_path / "steps")
+    assert json.loads((out / "training.json").read_text())["recipe"]["steps"] == 6
+    assert "with `--steps 6`" in (out / "MODEL_CARD.md").read_text()
+    cut = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        clock = Watch(patch, 10.0, cut_at=5)
+        with pytest.raises(CutError):
+            train(tiny_text_file, cut, recipe, resume=False, command="", minutes=1, clock=clock)
+    with monkeypatch.context() as patch:
+        clock = Watch(patch, 99.0)  # slower now: the steps have been decided
+        train(tiny_text_file, cut, recipe, resume=True, command="", minutes=1, clock=clock)
+    assert weights(cut) == weights(tmp_path / "steps")
+
+
+def test_the_best_evaluation_is_what_is_written(tiny_text_file, tmp_path, monkeypatch):
+    """When the held-out loss rises again, the weights from before are written, and the card tells
+    after which step."""
+    measured, seen = training.held_out_loss, []
+
+    def rising(model, tokens, block_size, rows=None):
+        if rows is None:
+            return measured(model, tokens, block_size)
+        seen.append(model.token_embedding.weight.detach().clone())
+        return float(len(seen))
+
+    monkeypatch.setattr(training, "held_out_loss", rising)
+    train(tiny_text_file, tmp_path / "out", SHORT, resume=False, command="")
+    written = checkpoint.load(tmp_path / "out").model.token_embedding.weight
+    assert torch.equal(written, seen[0].bfloat16().float())
+    assert not torch.equal(written, seen[1].bfloat16().float())
+    assert "those after 3, the best evaluation" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
+
+
+def test_an_unfinished_run_is_never_begun_anew_by_mistake(tiny_text_file, tmp_path, monkeypatch):
+    """Hours of training are not written over for want of `--resume`; a damaged state is told."""
+    with monkeypatch.context() as patch:
+        clock = Watch(patch, 1.0, cut_at=4)
+        with pytest.raises(CutError):
+            train(tiny_text_file, tmp_path, SHORT, resume=False, command="", clock=clock)
+    state = (tmp_path / STATE_FILE).read_bytes()
+    with pytest.raises(TrainingError, match="add --resume"):
+        train(tiny_text_file, tmp_path, SHORT, resume=False, command="")
+    assert (tmp_path / STATE_FILE).read_bytes() == state
+    (tmp_path / STATE_FILE).write_bytes(state[: len(state) // 2])
+    with pytest.raises(TrainingError, match="is damaged; remove it"):
+        train(tiny_text_file, tmp_path, SHORT, resume=True, command="")
+
+
 @pytest.mark.parametrize("what", ["text", "recipe"])
 def test_a_state_of_another_run_is_not_resumed(what, tiny_text_file, tmp_path, monkeypatch):
     """Resuming with another text or recipe is refused instead of mixing two runs."""
@@ -91,6 +167,16 @@ def test_a_text_that_cannot_be_trained_on_is_refused(content, message, tmp_path)
     with pytest.raises(TrainingError, match=message):
         train(text, tmp_path / "out", SHORT, resume=False, command="")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_byte_order_mark_is_no_character(tiny_text_file, tmp_path):
+    """A mark that editors put before a text is not learned."""
+    marked = tmp_path / "marked.txt"
+    marked.write_text(tiny_text_file.read_text(), encoding="utf-8-sig")
+    assert (
+        Corpus.read(marked, SHORT).tokenizer.chars
+        == Corpus.read(tiny_text_file, SHORT).tokenizer.chars
+    )
 
 
 def test_a_missing_text_is_refused_by_name(tmp_path):
