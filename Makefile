@@ -2,12 +2,14 @@
 #   PYTHON=python3.12 make setup        another interpreter
 #   make setup TORCH_INDEX=URL          another index for torch, e.g. PyTorch's own for CPU builds
 #   make run API_PORT=8090 WEB_PORT=9000
+#   make image BASE_IMAGE=... IMAGE_BUILD_ARGS='--volume ...'
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 UV ?= uv
 ARGS ?=
+SBOM ?= dist
 # Whole files side by side, the slow ones (chaos, e2e) first; more than a few would only crowd out
 # the servers and browsers that the tests start. PARALLEL= runs them one after the other.
 PARALLEL ?= --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
@@ -20,10 +22,10 @@ LOCK := requirements/dev.txt
 STAMP := $(VENV)/ready-$(firstword $(shell (cat $(LOCK); echo '$(TORCH)') | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup browser lock clean
+.PHONY: help run test check setup browser lock image image-test sbom capacity clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 run: $(STAMP) ## start the API (127.0.0.1:8080) and the web app (127.0.0.1:8501) with the demo model
 	@exec $(BIN)/python -m deploy.local
@@ -59,6 +61,24 @@ lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
 	    $$([ $$group = dev ] || echo --constraints requirements/dev.txt) \
 	    --group $$group --output-file requirements/$$group.txt $(ARGS) || exit 1; \
 	done
+
+image: ## build both images with docker, podman or buildah (BASE_IMAGE=, IMAGE_BUILD_ARGS=)
+	@$(PYTHON) -m deploy.image build
+
+image-test: ## start both images from their own, read-only file systems and use them
+	@$(PYTHON) -m deploy.image test
+
+sbom: $(STAMP) ## write what the images hold to dist/*.cdx.json (CycloneDX)
+	@mkdir -p $(SBOM)
+	@for image in api web; do \
+	  { cat requirements/$$image.txt; test $$image = web || echo '$(TORCH)'; } | \
+	  $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
+	    --output-file $(SBOM)/quillgate-$$image.cdx.json - || exit 1; \
+	done
+
+capacity: $(STAMP) ## measure what one instance can do; write deploy/measured.toml and the tables in docs/
+	@$(BIN)/python -m deploy.capacity
+	@$(BIN)/python -m deploy.tables
 
 clean: ## remove .venv and caches; .quillgate, which holds keys and usage, stays
 	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis test-results

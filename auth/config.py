@@ -22,11 +22,23 @@ MAX_SHARDS = 1024
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
 _PROJECT = re.compile(r"[a-z][a-z0-9:.-]{2,62}")
+_PROVIDER = re.compile(
+    r"projects/[0-9]+/locations/global/workloadIdentityPools/[a-z0-9-]+/providers/[a-z0-9-]+"
+)
+_ACCOUNT = re.compile(r"[a-z][a-z0-9-]+@[a-z0-9.:-]+\.iam\.gserviceaccount\.com")
 _HOST_PORT = re.compile(r"[^\s/:]+:[0-9]{1,5}")
 
 
 class SettingsError(ValueError):
     """A setting cannot be used; `str()` is the one line that the operator reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """Who this program is to Google when its platform vouches for it: see fly_identity.py."""
+
+    provider: str  # projects/NUMBER/locations/global/workloadIdentityPools/POOL/providers/PROVIDER
+    service_account: str | None  # whose rights it takes on; None: rights of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class AuthSettings:
     key_label: str
     keyring_shards: int  # used when the keyring is first set up; afterwards the store says it
     plans_file: Path = PLANS_FILE
+    workload: Workload | None = None  # None: Application Default Credentials
 
     @classmethod
     def from_env(
@@ -64,6 +77,7 @@ class AuthSettings:
             key_label=choice(env, "KEY_LABEL", "live", LABELS),
             keyring_shards=integer(env, "KEYRING_SHARDS", 16, least=1, most=MAX_SHARDS),
             plans_file=Path(env.get("PLANS_FILE") or PLANS_FILE),
+            workload=_workload(env),
         )
 
 
@@ -141,6 +155,17 @@ def _gcp_project(env: Mapping[str, str]) -> str | None:
 def _emulator_host(env: Mapping[str, str]) -> str | None:
     name = "SECRET_MANAGER_EMULATOR_HOST"
     return _matching(env, name, "", _HOST_PORT, "host:port") if env.get(name) else None
+
+
+def _workload(env: Mapping[str, str]) -> Workload | None:
+    names = ("WORKLOAD_PROVIDER", "WORKLOAD_SERVICE_ACCOUNT")
+    provider, account = (env.get(name) or "" for name in names)
+    if not provider and not account:
+        return None
+    provider = _matching(env, names[0], "", _PROVIDER, "projects/.../providers/NAME")
+    if account:
+        account = _matching(env, names[1], "", _ACCOUNT, "NAME@PROJECT.iam.gserviceaccount.com")
+    return Workload(provider, account or None)
 
 
 def _matching(

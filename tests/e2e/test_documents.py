@@ -1,0 +1,145 @@
+"""What the documents tell a reader to type works, and what they point at is there."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.documents import RUN, SHOWN, Block, blocks
+
+ROOT = Path(__file__).parents[2]
+LOCAL_URL = "http://127.0.0.1:8080"
+# What a reader with an account has installed; nothing else may be asked of them.
+CLOUD_PROGRAMS = {"gcloud", "fly", "curl", "export", "printf", "python3", "docker", "openssl"}
+
+DOCUMENTS = [
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
+    *(ROOT / "docs" / f"{name}.md" for name in ("deploy", "operations", "partners", "scaling")),
+]
+ALL = [block for document in DOCUMENTS for block in blocks(document)]
+SHELL = [block for block in ALL if block.language == "sh" and not block.how]
+RUNNABLE = sorted({block.document for block in SHELL})
+
+
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory) -> Path:
+    """Return a folder that begins the PATH: this very Python, and curl where there is none."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name in ("python", "python3"):
+        _script(folder / name, f'exec "{sys.executable}" "$@"')
+    if shutil.which("curl") is None:
+        curl = ROOT / "tests" / "support" / "curl.py"
+        _script(folder / "curl", f'exec "{sys.executable}" "{curl}" "$@"')
+    return folder
+
+
+def _script(path: Path, line: str) -> None:
+    path.write_text(f"#!/bin/sh\n{line}\n")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def environ(live_api, fresh_key, programs) -> dict[str, str]:
+    """Return the environment of a reader who followed the README: a service, a key, a home."""
+    return {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "HOME": os.environ.get("HOME", "/"),
+        "QUILLGATE_HOME": str(live_api.home),
+        "QUILLGATE_URL": live_api.server.url,
+        "KEY": fresh_key(),
+        "TENANT": live_api.tenant(),
+    }
+
+
+def run(command: list[str], text: str, environ: dict[str, str]) -> str:
+    """Give the text to an interpreter; return what it printed. It must end with status 0."""
+    text = text.replace(LOCAL_URL, environ["QUILLGATE_URL"]).replace(".venv/bin/python", "python")
+    done = subprocess.run(
+        command,
+        input=text,
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, f"{text}\n---\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def node() -> str:
+    """Return a Node: the one on the PATH, else the one that Playwright brings."""
+    from playwright._impl._driver import compute_driver_executable
+
+    return shutil.which("node") or str(compute_driver_executable()[0])
+
+
+@pytest.mark.parametrize("document", RUNNABLE, ids=lambda path: path.name)
+def test_the_shell_commands_of_a_document_work(document, environ):
+    """Typed in order into one shell, each command ends well and each answer is no problem."""
+    mine = [block for block in SHELL if block.document == document]
+    script = "".join(f"\n# line {block.line}\n{block.text}" for block in mine)
+    shown = run(["bash", "-euo", "pipefail"], script, environ)
+    problems = set(re.findall(r'"code": ?"(\w+)"', shown))
+    assert problems <= {"invalid_request"}, shown  # one is asked for, to show what an error is
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "python"], ids=str)
+def test_a_python_program_works(block, environ):
+    """It ends well and writes text."""
+    assert run([sys.executable, "-"], block.text, environ).strip()
+
+
+@pytest.mark.parametrize("block", [b for b in ALL if b.language == "js"], ids=str)
+def test_a_javascript_program_works(block, environ):
+    """It ends well and its stream ends with its terminal event."""
+    shown = run([node(), "--input-type=module", "-"], block.text, environ)
+    assert "-- length" in shown
+
+
+@pytest.mark.parametrize("block", ALL, ids=str)
+def test_every_block_says_how_it_is_kept_true(block: Block):
+    """No block escapes: it is run here, is shown only, or says who can run it and is checked."""
+    assert block.language in RUN | SHOWN, f"unknown language {block.language!r}"
+    if block.language != "sh" or not block.how:
+        assert not block.how
+        return
+    if block.how.startswith("test="):
+        assert (ROOT / block.how.removeprefix("test=")).is_file()
+    else:
+        assert block.how in {"cloud", "yours"}
+    run(["bash", "-n"], block.text, {**os.environ, "QUILLGATE_URL": LOCAL_URL})
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_no_command_stands_outside_a_fence(document):
+    """Four spaces make code in Markdown too, and nothing would check that."""
+    outside = re.sub(r"^```(?:.*\n)*?```$", "", document.read_text(), flags=re.MULTILINE)
+    assert not re.findall(r"(?<=\n\n) {4,}\S.*", outside)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    """Every relative link and picture is a file, and every anchor a heading."""
+    text = document.read_text()
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if target.startswith(("http://", "https://", "mailto:")):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (document.parent / path).resolve() if path else document
+        assert there.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", there.read_text(), re.MULTILINE)
+            assert anchor in {_anchor(heading) for heading in headings}, target
+
+
+def _anchor(heading: str) -> str:
+    """Return the anchor that a heading gets."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
