@@ -21,6 +21,7 @@ DECOYS = (
     ".venv/lib/python3.11/site-packages/flask/app.py",
     "api/.env",
     "api/__pycache__/app.cpython-311.pyc",
+    "api/gpt/importers/plain_pickle.py",
     "api/gpt/service-account.json",
     "api/limits/.quillgate/redis/appendonly.aof",
     "auth/keys.txt",
@@ -105,11 +106,15 @@ def test_the_context_is_source_locks_and_the_demo_model(rules):
 
 
 def test_the_context_holds_all_that_the_rooms_need(rules, tracked):
-    """No source, script or plan of the rooms is forgotten: the image has what the tests saw."""
+    """No source, script or plan of the rooms is forgotten: the image has what the tests saw.
+
+    But for the importers, which read other people's pickles at a desk and never in a service.
+    """
     needed = {
         name
         for name in tracked
         if name.startswith(("api/", "auth/", "web/", "models/demo/"))
+        and not name.startswith("api/gpt/importers/")
         and Path(name).suffix not in {".md", ".png"}
     }
     assert needed
