@@ -120,10 +120,18 @@ def _refuse_unusual(
         raise ValueError("pre_tokenizer without use_regex: GPT-2's encoding splits words first")
     if document.get("normalizer") is not None:
         raise ValueError(f"normalizer {_kind(document['normalizer'])}: GPT-2's encoding has none")
-    if _kind(document.get("post_processor")) not in ("None", "ByteLevel"):
+    if _adds_tokens(document.get("post_processor")):
         raise ValueError(
             f"post_processor {_kind(document['post_processor'])}: GPT-2's encoding adds no tokens"
         )
+
+
+def _adds_tokens(processor: Any) -> bool:
+    if _kind(processor) != "TemplateProcessing":
+        return _kind(processor) not in ("None", "ByteLevel")
+    # transformers 5 writes a template for every tokenizer: mostly of the text alone.
+    template = processor.get("single")
+    return not (isinstance(template, list) and [list(part) for part in template] == [["Sequence"]])
 
 
 def _added(document: Mapping[str, Any]) -> dict[str, int]:

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import torch
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model
+from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, GPT2Tokenizer
 from transformers.utils import logging
 
 SMALL = {"n_positions": 24, "n_layer": 2, "n_head": 2, "n_embd": 32}
@@ -149,6 +149,22 @@ def test_an_unusual_tokenizer_is_refused_by_name(change, message, saved, refusal
     document = {**json.loads(tokenizer_file.read_text()), "added_tokens": [], **change}
     (directory / "tokenizer.json").write_text(json.dumps(document))
     assert message in refusal("huggingface", directory)
+
+
+@pytest.mark.parametrize("adds", [False, True])
+def test_what_transformers_saves_is_read(adds, saved, importing, refusal):
+    """Its own tokenizer class writes a template that adds nothing, or a token before each text:
+    the one is read, the other refused."""
+    _, directory = saved()
+    model = json.loads((directory / "tokenizer.json").read_text())["model"]
+    merges = [tuple(pair) for pair in model["merges"]]
+    theirs = GPT2Tokenizer(vocab=model["vocab"], merges=merges, add_bos_token=adds)
+    theirs.save_pretrained(directory)
+    if adds:
+        assert "post_processor TemplateProcessing" in refusal("huggingface", directory)
+    else:
+        tokenizer = importing("huggingface", directory).tokenizer
+        assert tokenizer.encode("fox 漢") == theirs("fox 漢").input_ids
 
 
 def test_what_transformers_itself_computes_is_compared_with():
