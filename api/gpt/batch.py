@@ -37,6 +37,11 @@ class Batch:
         row.slot = self._free.pop()
         self._joining.append(row)
 
+    def evict(self, row: Row) -> None:
+        """Take a row's slot; added again, it is read again and goes on where it was."""
+        self._remove(row)
+        row.read = 0
+
     def remove_ended(self, now: float) -> list[Row]:
         """Remove and return the rows that have ended or whose deadline has come."""
         rows = chain(self._running.values(), self._moved, self._joining)

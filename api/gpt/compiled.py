@@ -76,6 +76,9 @@ class CompiledDecoder:
     def release(self, slot: int) -> None:
         """Nothing to do: a slot's next row reads only what it has written."""
 
+    def reset(self) -> None:
+        """Nothing to do, as for `release`."""
+
     def interrupt(self) -> None:
         self._work.shared[INTERRUPT] = 1
 

@@ -44,6 +44,9 @@ class Decoder(Protocol):
     def release(self, slot: int) -> None:
         """Forget a slot: its row has ended, or is to be read again."""
 
+    def reset(self) -> None:
+        """Forget every slot, also after a `run` that failed."""
+
     def interrupt(self) -> None:
         """End the `run` under way with the step it is in, or else the next one. Any thread."""
 

@@ -1,7 +1,8 @@
 """Text for many requests at once, from one thread: a seed's text is the same whatever else runs.
 
-A failure in a step ends every request with an error, and the engine for good (`healthy` is False):
-no caller waits for an answer that cannot come.
+A failure in a step ends every request with an error: no caller waits for an answer that cannot
+come. The engine is not `healthy` then; a second later it begins again, empty, unless failures come
+one after the other (`RESTARTS`): then it has ended for good.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 
 from api.gpt.batch import Batch
 from api.gpt.checkpoint import Checkpoint
@@ -23,6 +26,8 @@ from api.gpt.request import EngineRefusedError, FinishReason, GenerationMode, Ge
 from api.gpt.row import Row
 from api.gpt.scheduler import Job, QueueFullError, Scheduler
 
+RESTARTS, RESTART_SPAN_SECONDS = 3, 600.0  # so many in such a time
+RESTART_SECONDS = 1.0  # until the next try; long enough for a probe to see
 STOP_SECONDS = 10.0  # a step takes milliseconds; a thread that has not stopped by then is stuck
 
 log = logging.getLogger(__name__)
@@ -69,11 +74,13 @@ class Engine:
         self._decoder = build(checkpoint, self.mode, slots=slots, threads=threads)
         self._batch = Batch(self._decoder, slots)  # the engine's thread only
         self._pace = Pace()  # the engine's thread only
-        self._scheduler = Scheduler(
+        self._new_scheduler = partial(
+            Scheduler,
             slots=slots,
             queue_limit=queue_limit,
             tenant_queue_limit=tenant_queue_limit or max(1, queue_limit // 2),
         )
+        self._scheduler = self._new_scheduler()
         self._rows: dict[str, Row] = {}  # all that is waiting or running
         self._rate = Rate(clock)
         self._state = _State.NEW
@@ -120,7 +127,7 @@ class Engine:
         )
         with self._changed:
             self._refuse_if_not_running()
-            wait = self._wait_seconds()
+            wait = self._wait_seconds(request)
             if request.deadline is not None and request.deadline <= self._clock() + wait:
                 raise EngineRefusedError("overloaded", max(1.0, wait))
             try:
@@ -138,8 +145,9 @@ class Engine:
         Returns within the time-out, and a step.
         """
         with self._changed:
-            if self._state is _State.RUNNING:
+            if self._state in {_State.RUNNING, _State.FAILED}:
                 self._state = _State.DRAINING
+                self._changed.notify_all()
             done = self._changed.wait_for(lambda: not self._rows, timeout_seconds)
         self._end_all(FinishReason.DRAINING)
         return done
@@ -148,8 +156,7 @@ class Engine:
         """End everything and stop the thread. Idempotent."""
         with self._changed:
             started = self._state is not _State.NEW
-            if self._state is not _State.FAILED:
-                self._state = _State.CLOSED
+            self._state = _State.CLOSED
             self._decoder.interrupt()
             self._changed.notify_all()
         if started:
@@ -161,14 +168,13 @@ class Engine:
         if self._state is _State.NEW:
             raise EngineRefusedError("model_loading", 1.0)
         if not self.healthy or self._state is _State.DRAINING:
-            # A failed engine does not come back in this process: another instance has to answer.
+            # Another instance has to answer: this one goes, or begins again in a while.
             raise EngineRefusedError("draining", 5.0)
 
-    def _wait_seconds(self) -> float:
-        """Estimate how long a new request waits for its slot; 0.0 while a slot is free."""
-        if self._scheduler.running + self._scheduler.waiting < self._scheduler.slots:
-            return 0.0
-        return self._scheduler.waiting_cost() / (self._rate.per_second or 1000.0)
+    def _wait_seconds(self, request: GenerationRequest) -> float:
+        """Estimate how long a new request waits for its slot."""
+        ahead = self._scheduler.cost_ahead(request.tenant, request.weight)
+        return ahead / (self._rate.per_second or 1000.0)
 
     def _on_abort(self, request_id: str) -> None:
         self._decoder.interrupt()
@@ -190,15 +196,42 @@ class Engine:
     # The engine's thread.
 
     def _run(self) -> None:
-        try:
-            while self._tick():
-                pass
-        except Exception as exc:
-            log.exception("the engine failed")
-            with self._changed:
+        failures: deque[float] = deque(maxlen=RESTARTS)
+        while True:
+            try:
+                while self._tick():
+                    pass
+                return
+            except Exception as exc:
+                log.exception("the engine failed")
+                self._fail(f"{type(exc).__name__}: {exc}")
+            now = self._clock()
+            if len(failures) == RESTARTS and now - failures[0] < RESTART_SPAN_SECONDS:
+                log.error("the engine has failed too often to begin again")
+                return
+            failures.append(now)
+            if not self._begin_again():
+                return
+
+    def _fail(self, error: str) -> None:
+        with self._changed:
+            if self._state is _State.RUNNING:
                 self._state = _State.FAILED
-                self._end_all(FinishReason.ERROR, f"{type(exc).__name__}: {exc}")
-                self._rows.clear()
+            self._end_all(FinishReason.ERROR, error)
+            self._rows.clear()
+            self._changed.notify_all()
+
+    def _begin_again(self) -> bool:
+        """Wait, then start from nothing; return False if the engine was told to end meanwhile."""
+        with self._changed:
+            if self._changed.wait_for(lambda: self._state is not _State.FAILED, RESTART_SECONDS):
+                return False
+            self._scheduler = self._new_scheduler()
+            self._batch = Batch(self._decoder, self._scheduler.slots)
+            self._decoder.reset()
+            self._state = _State.RUNNING
+        log.warning("the engine began again")
+        return True
 
     def _tick(self) -> bool:
         """Let rows go and come, then take one step. Return False when the engine is closed."""
@@ -215,6 +248,8 @@ class Engine:
                 self._changed.wait_for(lambda: self._rows or self._state is _State.CLOSED)
             if self._state is _State.CLOSED:
                 return False
+            for job in self._scheduler.preempt():
+                self._batch.evict(self._rows[job.job_id])
             admitted = [self._rows[job.job_id] for job in self._scheduler.admit()]
         for row in admitted:
             row.generation.start()

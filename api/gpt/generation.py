@@ -85,8 +85,9 @@ class Generation:
         return self._finish_reason is not None
 
     def start(self) -> None:
-        """Note that the request left the queue."""
-        self._started = self._clock()
+        """Note that the request left the queue; for the first time, if it does so again."""
+        if self._started is None:
+            self._started = self._clock()
 
     def put(self, text: str) -> None:
         """Hand text to the reader; nothing once it has ended."""

@@ -73,6 +73,11 @@ class PlainDecoder:
         if last != slot:
             self._rows[row] = last
 
+    def reset(self) -> None:
+        self.cache.count = 0
+        self._rows.clear()
+        self._next.clear()
+
     def interrupt(self) -> None:
         """Nothing to do: every run is one step."""
 

@@ -1,6 +1,6 @@
 """The scheduler under any sequence of events: no job lost, no slot lost, no tenant starved."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,22 +20,24 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.scheduler = Scheduler(slots=SLOTS, queue_limit=QUEUE, tenant_queue_limit=TENANT_QUEUE)
         self.number = 0
         self.waiting = defaultdict(list)
-        self.running = set()
+        self.running = {}  # job id -> Job, in the order of their starts
         self.ended = set()
+        self.ran = set()  # what was admitted, once or more often
         self.passed_over = defaultdict(int)  # characters of others since a waiting tenant's last
 
     @rule(tenant=st.sampled_from(TENANTS), cost=st.integers(1, MAX_COST))
     def enqueue(self, tenant, cost):
         self.number += 1
         job = Job(str(self.number), tenant, cost, weight=WEIGHT)
-        full = sum(map(len, self.waiting.values())) >= QUEUE
+        new = {t: sum(j.job_id not in self.ran for j in line) for t, line in self.waiting.items()}
+        full = sum(new.values()) >= QUEUE
         try:
             self.scheduler.enqueue(job)
         except QueueFullError:
-            assert full or len(self.waiting[tenant]) >= TENANT_QUEUE
+            assert full or new[tenant] >= TENANT_QUEUE
             return
         assert not full
-        assert len(self.waiting[tenant]) < TENANT_QUEUE
+        assert new.get(tenant, 0) < TENANT_QUEUE
         self.waiting[tenant].append(job)
 
     @rule()
@@ -45,8 +47,11 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert len(admitted) == min(free, waited), "a slot stays free while work waits"
         for job in admitted:
             assert self.waiting[job.tenant].pop(0) == job, "out of order within a tenant"
-            self.running.add(job.job_id)
+            self.running[job.job_id] = job
             self.passed_over[job.tenant] = 0
+            if job.job_id in self.ran:
+                continue  # it was paid for
+            self.ran.add(job.job_id)
             for tenant, jobs in self.waiting.items():
                 if jobs and tenant != job.tenant:
                     self.passed_over[tenant] += job.cost
@@ -54,12 +59,34 @@ class SchedulerMachine(RuleBasedStateMachine):
             if not self.waiting[tenant]:
                 self.passed_over[tenant] = 0
 
+    def shares(self):
+        tenants = {job.tenant for job in self.running.values()}
+        tenants |= {tenant for tenant, line in self.waiting.items() if line}
+        return dict.fromkeys(tenants, max(1, SLOTS // max(1, len(tenants))))
+
+    @rule()
+    def preempt_and_admit(self):
+        """What the engine does before each step: afterwards nobody waits who is owed a slot."""
+        before = self.shares()
+        for job in self.scheduler.preempt():
+            same = [j for j in self.running.values() if j.tenant == job.tenant]
+            assert job == same[-1], "not the last to start"
+            assert len(same) > before[job.tenant], "taken below its share"
+            del self.running[job.job_id]
+            self.waiting[job.tenant].insert(0, job)
+        self.admit()
+        shares = self.shares()
+        counts = Counter(job.tenant for job in self.running.values())
+        owed = any(line and counts[t] < shares[t] for t, line in self.waiting.items())
+        assert not owed or all(counts[t] <= shares[t] for t in counts)
+        assert not self.scheduler.preempt(), "it would go to and fro"
+
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def finish(self, data):
         job_id = data.draw(st.sampled_from(sorted(self.running)))
         assert self.scheduler.finish(job_id)
-        self.running.remove(job_id)
+        del self.running[job_id]
         self.ended.add(job_id)
 
     @precondition(lambda self: any(self.waiting.values()))
@@ -83,7 +110,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.running == len(self.running) <= SLOTS
         assert self.scheduler.waiting == sum(map(len, self.waiting.values()))
         costs = [job.cost for jobs in self.waiting.values() for job in jobs]
-        assert self.scheduler.waiting_cost() == sum(costs)
+        for tenant in TENANTS:
+            assert 0 <= self.scheduler.cost_ahead(tenant, WEIGHT) <= sum(costs)
 
     @invariant()
     def nobody_starves(self):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 
 from api.gpt import checkpoint
 from api.gpt.compiled import MOST_STEPS
-from api.gpt.engine import Engine
+from api.gpt.engine import RESTARTS, Engine
 from api.gpt.request import (
     EngineRefusedError,
     FinishReason,
@@ -251,8 +252,9 @@ def test_a_slow_reader_is_cut_and_the_others_are_not(make):
     assert slow.result(WAIT).generated_chars < 50 + 2 * MOST_STEPS
 
 
-def test_a_failing_step_is_answered_to_every_request(make, caplog):
-    """A failure ends running and waiting requests with an error; then nothing is taken any more."""
+def test_a_failing_step_is_answered_to_every_request(make, caplog, monkeypatch):
+    """A failure ends running and waiting requests with an error; then nothing is taken for now."""
+    monkeypatch.setattr("api.gpt.engine.RESTART_SECONDS", WAIT)
     engine = make(start=False, slots=1)
     hold = Hold(engine)
     engine.start()
@@ -275,6 +277,47 @@ def test_a_failing_step_is_answered_to_every_request(make, caplog):
         engine.submit(ask("late"))
     assert engine.drain(WAIT)
     assert "the engine failed" in caplog.text
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])
+def test_after_a_failure_the_engine_begins_again(mode, make, caplog, monkeypatch):
+    """What comes after a failure gets its text, the same as ever; after too many nothing does."""
+    monkeypatch.setattr("api.gpt.engine.RESTART_SECONDS", 0.0)
+    engine = make(mode=mode)
+    text = engine.submit(ask("before", num_chars=100)).result(WAIT).text
+
+    def fail(*arguments):
+        run(*arguments)
+        raise RuntimeError("the arithmetic broke")
+
+    for failure in range(RESTARTS):
+        run = engine._decoder.run
+        monkeypatch.setattr(engine._decoder, "run", fail)
+        assert engine.submit(ask(f"f{failure}")).result(WAIT).finish_reason is FinishReason.ERROR
+        monkeypatch.undo()
+        monkeypatch.setattr("api.gpt.engine.RESTART_SECONDS", 0.0)
+        until(lambda: engine.healthy)
+        assert engine.submit(ask(f"s{failure}", num_chars=100)).result(WAIT).text == text
+    monkeypatch.setattr(engine._decoder, "run", fail)
+    assert engine.submit(ask("last")).result(WAIT).finish_reason is FinishReason.ERROR
+    until(lambda: not engine._thread.is_alive())
+    assert not engine.healthy
+    assert "too often" in caplog.text
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])
+def test_who_was_preempted_goes_on_without_a_trace(mode, make):
+    """A tenant with every slot gives one up to another's request at once; its own text is the one
+    that it would have been, to the character, and streamed on."""
+    engine = make(mode=mode, slots=2)
+    wanted = [ask(f"w{i}", num_chars=1500, seed=i) for i in range(2)]
+    alone = [engine.submit(request).result(WAIT).text for request in wanted]
+    long = [engine.submit(replace(r, request_id=f"l{i}")) for i, r in enumerate(wanted)]
+    until(lambda: all(generation._chars for generation in long))
+    for other in range(3):
+        quick = engine.submit(ask(f"q{other}", tenant="other", num_chars=3))
+        assert quick.result(WAIT).generated_chars == 3
+    assert [generation.result(WAIT).text for generation in long] == alone
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])

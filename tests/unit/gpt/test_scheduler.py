@@ -104,7 +104,7 @@ def test_ends_are_idempotent():
     queue.admit()
     assert [queue.finish(i) for i in ("1", "1", "2", "?")] == [True, False, False, False]
     assert [queue.withdraw(i) for i in ("2", "2", "1", "?")] == [True, False, False, False]
-    assert (queue.running, queue.waiting, queue.waiting_cost()) == (0, 0, 0)
+    assert (queue.running, queue.waiting) == (0, 0)
 
 
 def test_overdue_jobs_are_named_from_their_deadline_on():
@@ -131,3 +131,46 @@ def test_bounds_of_nothing_are_refused(name):
     """A scheduler that could never run or queue anything is not built."""
     with pytest.raises(ValueError, match="at least 1"):
         scheduler(**{name: 0})
+
+
+def test_who_comes_late_takes_the_place_of_who_has_too_many():
+    """A tenant that holds every slot gives up those that another is due, its latest first, at once;
+    they go on, in their order, when there is room, and pay nothing again."""
+    queue = scheduler(slots=4)
+    for i in range(6):
+        queue.enqueue(job(i, "flood", cost=10_000))
+    assert len(queue.admit()) == 4
+    assert queue.preempt() == []
+    queue.enqueue(job("x", "late", cost=10_000))
+    queue.enqueue(job("y", "late"))
+    queue.enqueue(job("z", "late"))
+    assert [j.job_id for j in queue.preempt()] == ["3", "2"]
+    assert [j.job_id for j in queue.admit()] == ["x", "y"]
+    assert queue.preempt() == []
+    queue.finish("x")
+    assert [j.job_id for j in queue.admit()] == ["z"]
+    queue.finish("y")
+    queue.finish("z")
+    assert [j.job_id for j in queue.admit()] == ["2", "3"]
+
+
+def test_a_heavy_tenant_is_due_more_slots():
+    """A weight of 3 against 1 is three of four slots."""
+    queue = scheduler(slots=4)
+    for i in range(4):
+        queue.enqueue(job(i, "light"))
+    queue.admit()
+    for i in range(4):
+        queue.enqueue(job(f"h{i}", "heavy", weight=3))
+    assert len(queue.preempt()) == 3
+    assert {j.tenant for j in queue.admit()} == {"heavy"}
+
+
+def test_who_is_due_a_slot_waits_for_nobody():
+    """The characters ahead of a new job are those of its own line, and none if it is due a slot."""
+    queue = scheduler(slots=2)
+    for i in range(6):
+        queue.enqueue(job(i, "flood", cost=1_000))
+    queue.admit()
+    assert queue.cost_ahead("other", 1) == 0
+    assert queue.cost_ahead("flood", 1) == 4_000
