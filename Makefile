@@ -55,7 +55,7 @@ browser: $(STAMP)
 	@$(BIN)/python -m deploy.provide browser
 
 lock: ## write requirements/*.txt anew from pyproject.toml (needs uv)
-	@for group in dev api web admin; do \
+	@for group in dev api web admin bench; do \
 	  $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	    --no-emit-index-url --custom-compile-command 'make lock' \
 	    $$([ $$group = dev ] || echo --constraints requirements/dev.txt) \

@@ -1,0 +1,118 @@
+"""Tables in Markdown, numbers in JSON, plots as PNG: `bench/results/`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+OURS = "quillgate int8"
+MATRICES = 10_642_944  # int8 weights that every token is multiplied by, one byte each
+GOALS = {"1": 1.0, "8": 1.3, "16": 1.3, "32": 1.5}  # against the best llama.cpp
+
+
+def engines(result: dict[str, Any], out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "engine.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (out / "engine.md").write_text(_engine_tables(result), encoding="utf-8")
+    _plot(result, out / "engine.png")
+
+
+def _engine_tables(result: dict[str, Any]) -> str:
+    measured, limits = result["engines"], result["limits"]
+    rows = list(next(iter(measured.values())))
+    lines = [
+        "# The engine and its peers",
+        "",
+        "Characters per second, all sequences together: sequences of 200 characters from the same",
+        "weights, sampled at temperature 0.8. Median of interleaved rounds (least to most), with",
+        "the better of one and two threads (t). Written by `make bench`.",
+        "",
+        "| engine | " + " | ".join(f"{r} at a time" for r in rows) + " | first character |",
+        "|---|" + "---|" * (len(rows) + 1),
+    ]
+    for name, by_rows in measured.items():
+        cells = [
+            f"{v['chars_per_second']:,} ({v['least']:,} to {v['most']:,}; {v['threads']}t)"
+            for v in by_rows.values()
+        ]
+        lines.append(f"| {name} | {' | '.join(cells)} | {result['first_char_ms'][name]} ms |")
+    lines += ["", "## Against the peers", "", "| | " + " | ".join(rows) + " |"]
+    lines.append("|---|" + "---|" * len(rows))
+    for title, prefix in (
+        ("the best llama.cpp", "llama.cpp"),
+        ("the best CTranslate2", "CTranslate2"),
+        ("transformers", "transformers"),
+        ("nanoGPT", "nanoGPT"),
+    ):
+        peers = [v for name, v in measured.items() if name.startswith(prefix)]
+        if peers and OURS in measured:
+            best = {r: max(peer[r]["chars_per_second"] for peer in peers) for r in rows}
+            cells = [f"{measured[OURS][r]['chars_per_second'] / best[r]:.2f}x" for r in rows]
+            lines.append(f"| against {title} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "## What the machine allows",
+        "",
+        *(f"- {key.replace('_', ' ')}: {value:,}" for key, value in limits.items()),
+        "",
+        "One token needs one pass over 10.6 MB of int8 weights, whatever number of rows shares it,",
+        "and 21.3 million operations for each row. The share of that limit which each row of the",
+        "table reaches, attention, norms and draws not counted in the limit:",
+        "",
+        "| engine | " + " | ".join(rows) + " |",
+        "|---|" + "---|" * len(rows),
+    ]
+    for name, by_rows in measured.items():
+        shares = []
+        for r, value in by_rows.items():
+            passes = limits["read_10_mb_again_gb_s"] * 1e9 / MATRICES * int(r)
+            products = limits["int8_gops_s"] * 1e9 / (2 * MATRICES)
+            shares.append(f"{value['chars_per_second'] / min(passes, products):.0%}")
+        lines.append(f"| {name} | {' | '.join(shares)} |")
+    machine = result["machine"]
+    lines += [
+        "",
+        "## The machine",
+        "",
+        _described(machine) + f" {result['minutes']} minutes.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _described(machine: dict[str, Any]) -> str:
+    packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
+    load = ", ".join(f"{x:.1f}" for x in machine["load_average"])
+    return (
+        f"{machine['processor']}, {machine['cores']} cores ({', '.join(machine['instructions'])}); "
+        f"{machine['system']}; Python {machine['python']}; {packages}. Load average at the end: "
+        f"{load}."
+    )
+
+
+def _plot(result: dict[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
+    for name, by_rows in result["engines"].items():
+        values = list(by_rows.values())
+        middle = [v["chars_per_second"] for v in values]
+        spread = [
+            [m - v["least"] for m, v in zip(middle, values, strict=True)],
+            [v["most"] - m for m, v in zip(middle, values, strict=True)],
+        ]
+        style = {"linewidth": 2.5, "color": "black"} if name == OURS else {"linewidth": 1.2}
+        axes.errorbar([int(r) for r in by_rows], middle, spread, marker="o", label=name, **style)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log")
+    axes.set_xticks([int(r) for r in by_rows], list(by_rows))
+    axes.set_xlabel("sequences at a time")
+    axes.set_ylabel("characters per second, all together")
+    axes.grid(visible=True, which="both", alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path)
