@@ -20,6 +20,7 @@ from api.idempotency import REPLAYED
 from api.limits.headers import response_headers
 from api.limits.policy import OF_TENANT, REFUSED, Decision, Lease, Once
 from api.parts import Service
+from api.telemetry import child
 from auth.principal import Principal
 
 # A generation ends by then (finish_reason "deadline"); Cloud Run cuts a request at 300 s.
@@ -61,7 +62,7 @@ def admit(parts: Service, chars: int, once: Once | None = None) -> Admission:
     principal: Principal = g.principal
     decision = _acquire(parts, principal, chars, once)
     current = _give_back_unless_good(parts, principal, decision)
-    if current != principal:
+    if current is not principal:
         g.principal = principal = current
         decision = _acquire(parts, principal, chars, once)
     _tell(principal, decision)
@@ -81,7 +82,7 @@ def account(parts: Service, chars: int = 0) -> Decision:
     principal: Principal = g.principal
     decision = parts.limiter.peek(principal, chars=chars, address=address())
     current = _current(parts, principal, decision)
-    if current != principal:
+    if current is not principal:
         g.principal = principal = current
         decision = parts.limiter.peek(principal, chars=chars, address=address())
     _tell(principal, decision)
@@ -121,7 +122,7 @@ def _acquire(parts: Service, principal: Principal, chars: int, once: Once | None
     )
     parts.metrics.limiter_seconds.observe(parts.monotonic() - started)
     outcome = decision.code or ("local" if decision.lease and decision.lease.local else "allowed")
-    parts.metrics.decisions.labels(outcome=outcome).inc()
+    child(parts.metrics.decisions, outcome).inc()
     return decision
 
 
@@ -133,7 +134,7 @@ def _give_back_unless_good(parts: Service, principal: Principal, decision: Decis
         if decision.lease is not None:
             Admission(parts, principal, decision.lease, decision).give_back()
         raise
-    if current != principal and decision.lease is not None:
+    if current is not principal and decision.lease is not None:
         Admission(parts, principal, decision.lease, decision).give_back()
     return current
 

@@ -87,7 +87,7 @@ def create_app(
         limiter=limiter,
         lifecycle=Lifecycle(load_engine=load_engine, keyring=keyring),
         throttle=Throttle(
-            app, redis_url, redis_timeout_seconds=settings.redis_timeout_seconds, clock=clock
+            redis_url, redis_timeout_seconds=settings.redis_timeout_seconds, clock=clock
         ),
         metrics=metrics,
         admin=admin,

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import structlog
-from flask import Flask, Response, current_app, g, request
+from flask import Flask, Request, Response, current_app, g, request
 
 from api.access import Access, access_of, current_access
 from api.errors import FieldError, ProblemError
 from api.parts import Service, service
 from api.schemas import B, parse
+from api.telemetry import child
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.errors import (
@@ -28,18 +31,21 @@ from auth.errors import (
 from auth.principal import Principal, Scope
 
 MAX_BODY_BYTES = 16 * 1024
+HEADERS = "quillgate.headers"  # environ: what goes on the answer at the very end
 RECEIVED = "quillgate.received"  # environ: what the worker wants called when a body was read
 OUR_KEYS = "qg_"  # how every key begins (contract section 3)
 # An inbound id is kept when it cannot hurt a log line or a header.
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 
+Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
 log = structlog.get_logger()
 
 
 def register(app: Flask) -> None:
-    app.before_request(_begin)
     app.before_request(_guard)
-    app.after_request(_finish_headers)
+    app.after_request(_finish)
+    app.wsgi_app = _with_headers(app.wsgi_app)  # type: ignore[assignment, method-assign] # the documented way to wrap
 
 
 def json_body(schema: type[B]) -> B:
@@ -61,52 +67,58 @@ def flag(name: str) -> bool:
     return text == "true"
 
 
-def _begin() -> None:
-    inbound = request.headers.get("X-Request-Id", "")
-    g.request_id = inbound if REQUEST_ID.fullmatch(inbound) else secrets.token_hex(16)
-    g.started = service().monotonic()
-    g.answer_headers = {}
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)
-
-
 def _guard() -> None:
-    if request.routing_exception is not None:
+    # The proxies look up the context at each touch: once is enough here, on every request's road.
+    asked, known, parts = request._get_current_object(), g._get_current_object(), service()  # type: ignore[attr-defined] # noqa: SLF001 - documented, but in no stub
+    _begin(asked.environ, known, parts)
+    if asked.routing_exception is not None:
         return  # Flask answers 404 or 405
-    parts, access = service(), current_access()
+    access = current_access()
     if parts.lifecycle.draining and not access.while_draining:
         raise ProblemError("draining")
-    if request.method == "OPTIONS":
+    if asked.method == "OPTIONS":
         return  # a CORS preflight has no key and no body; without CORS there is no such route
-    _check_body_size(access)
+    _check_body_size(asked, access)
     if access.keyed:
-        g.principal = authenticate(parts, presented_key(bearer=access.bearer))
-        check_scope(g.principal, access.scope)
-    _check_media_type(access)
+        known.principal = authenticate(parts, presented_key(bearer=access.bearer))
+        check_scope(known.principal, access.scope)
+    _check_media_type(asked, access)
 
 
-def _check_body_size(access: Access) -> None:
+def _begin(environ: dict[str, Any], known: Any, parts: Service) -> None:
+    inbound = environ.get("HTTP_X_REQUEST_ID", "")
+    request_id = inbound if REQUEST_ID.fullmatch(inbound) else secrets.token_hex(16)
+    known.request_id = request_id
+    known.started = parts.monotonic()
+    known.answer_headers = {}
+    known.log_fields = {"request_id": request_id}
+
+
+def _check_body_size(asked: Request, access: Access) -> None:
     """Refuse before a byte is read; Flask would cut a chunked body short without a word."""
-    if "Transfer-Encoding" in request.headers:
+    if "HTTP_TRANSFER_ENCODING" in asked.environ:
         raise ProblemError("length_required")
-    length = request.content_length
+    length = asked.content_length
     if length is None and access.body is not None and access.body_required:
         raise ProblemError("length_required")
     if length is not None and length > MAX_BODY_BYTES:
         raise ProblemError("body_too_large")
 
 
-def _check_media_type(access: Access) -> None:
-    if access.body is None or (not access.body_required and not request.content_length):
+def _check_media_type(asked: Request, access: Access) -> None:
+    if access.body is None or (not access.body_required and not asked.content_length):
         return
-    if request.mimetype != "application/json":
+    if asked.environ.get("CONTENT_TYPE") == "application/json":
+        return  # as nearly everybody spells it
+    if asked.mimetype != "application/json":
         raise ProblemError("unsupported_media_type", headers={"Accept": "application/json"})
 
 
 def presented_key(*, bearer: bool) -> str | None:
     """Return the one key on the request. Raise ProblemError invalid_key if there are more."""
-    found = request.headers.getlist("X-API-Key")
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    environ = request.environ
+    found = [environ["HTTP_X_API_KEY"]] if "HTTP_X_API_KEY" in environ else []
+    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
     token = token.strip() if scheme.lower() == "bearer" else ""
     # Where no bearer key is read, one of ours beside the other is still a second key; a platform's
     # own token (Cloud Run's IAM) is not.
@@ -139,8 +151,9 @@ def authenticate(parts: Service, key: str | None) -> Principal:
         raise ProblemError("address_not_allowed") from exc
     except TenantDisabledError as exc:
         raise ProblemError("tenant_disabled") from exc
-    structlog.contextvars.bind_contextvars(tenant=principal.tenant, key_id=principal.key_id)
-    g.answer_headers.update(parts.expiry.headers(principal, parts.clock()))
+    g.log_fields.update(tenant=principal.tenant, key_id=principal.key_id)
+    if principal.expires_at is not None:
+        g.answer_headers.update(parts.expiry.headers(principal, parts.clock()))
     return principal
 
 
@@ -171,23 +184,35 @@ _FIXED_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
+    "Cache-Control": "no-store",
 }
 
 
-def _finish_headers(response: Response) -> Response:
-    parts = service()
-    for name, value in _FIXED_HEADERS.items():
-        response.headers.setdefault(name, value)
-    response.headers.setdefault("Cache-Control", "no-store")
-    response.headers["X-Request-Id"] = g.request_id
-    for name, value in g.answer_headers.items():
-        response.headers.setdefault(name, value)
-    route = request.url_rule.rule if request.url_rule is not None else "none"
-    parts.metrics.requests.labels(route=route, status=response.status_code).inc()
-    access = access_of(current_app, request.endpoint) if request.endpoint else None
-    if access is None or (access.keyed and (response.status_code >= 400 or not access.generates)):
-        _log_request(parts, route, response.status_code)
+def _finish(response: Response) -> Response:
+    parts, asked = service(), request._get_current_object()  # type: ignore[attr-defined] # noqa: SLF001 - as above
+    asked.environ[HEADERS] = {**_FIXED_HEADERS, **g.answer_headers, "X-Request-Id": g.request_id}
+    rule, status = asked.url_rule, response.status_code
+    route = rule.rule if rule is not None else "none"
+    child(parts.metrics.requests, route, status).inc()
+    access = access_of(current_app, rule.endpoint) if rule is not None else None
+    if access is None or (access.keyed and (status >= 400 or not access.generates)):
+        _log_request(parts, route, status)
     return response
+
+
+def _with_headers(app: Wsgi) -> Wsgi:
+    """Put on the headers of every answer where they are a plain list, unless they are there."""
+
+    def answer(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        def begin(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Any:
+            present = {name.lower() for name, _ in headers}
+            ours: dict[str, str] = environ.get(HEADERS, {})
+            headers += [item for item in ours.items() if item[0].lower() not in present]
+            return start_response(status, headers, exc_info)
+
+        return app(environ, begin)
+
+    return answer
 
 
 def _log_request(parts: Service, route: str, status: int) -> None:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import structlog
 from flask import Flask
 from gunicorn.app.base import BaseApplication
 from gunicorn.glogging import Logger
@@ -62,7 +61,6 @@ def options(settings: Settings) -> dict[str, Any]:
         "accesslog": None,
         "logger_class": ServiceLogger,
         "proc_name": "quillgate-api",
-        "post_fork": _post_fork,
     }
 
 
@@ -82,7 +80,3 @@ class ServiceApplication(BaseApplication):  # type: ignore[misc] # gunicorn has 
 
     def load(self) -> Flask:
         return self._make_app()
-
-
-def _post_fork(_server: object, _worker: object) -> None:
-    structlog.contextvars.clear_contextvars()

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from flask import request
+from flask import g, request
 
 from api.admission import GENERATION_SECONDS, Admission, admit
 from api.errors import ProblemError
@@ -67,7 +67,7 @@ class Run:
     ) -> None:
         self._parts, self._admission, self._generation = parts, admission, generation
         self._once = threading.Lock()
-        self._log_context = structlog.contextvars.get_contextvars()
+        self._log_fields = dict(g.log_fields)
         self.wanted, self.run_id, self.model, self.streamed = wanted, run_id, model, streamed
         self.delivered_chars = 0
         parts.metrics.running.inc()
@@ -112,7 +112,7 @@ class Run:
             metrics.first_char_seconds.observe(result.first_char_ms / 1000)
         lease, principal = self._admission.lease, self._admission.principal
         line = {
-            **self._log_context,
+            **self._log_fields,
             "generation_id": self.run_id,
             "lease_id": lease.lease_id,
             "admitted_at_ms": lease.admitted_at_ms,

@@ -11,9 +11,11 @@ import logging
 import re
 import sys
 from collections.abc import MutableMapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 import structlog
+from flask import g, has_request_context
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
 # The published shape of a key (contract section 3), loosened to catch truncated ones too.
@@ -27,6 +29,13 @@ EventDict = MutableMapping[str, Any]
 def blot(line: str) -> str:
     """Return the line with everything that looks like an API key replaced."""
     return KEY_SHAPE.sub("[key]", line) if "qg_" in line else line
+
+
+def _of_the_request(_logger: object, _method: str, event: EventDict) -> EventDict:
+    """Put who asks what on every line that is written while a request is answered."""
+    if has_request_context() and "log_fields" in g:
+        return {**g.log_fields, **event}
+    return event
 
 
 def _google_fields(_logger: object, method: str, event: EventDict) -> EventDict:
@@ -43,7 +52,7 @@ def _blot_rendered(_logger: object, _method: str, line: Any) -> str:
 def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     """Send structlog and the standard library's records to stdout in one form."""
     before: list[Any] = [
-        structlog.contextvars.merge_contextvars,
+        _of_the_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
@@ -81,6 +90,12 @@ def configure_logging(log_format: str, level: int = logging.INFO) -> None:
 def _plain(sio: Any, exc_info: Any) -> None:
     """Write a traceback without the values of local variables: they may hold keys."""
     structlog.dev.plain_traceback(sio, exc_info)
+
+
+@lru_cache(maxsize=4096)
+def child(counter: Counter, *labels: object) -> Counter:
+    """Return a counter's series for these labels, found once."""
+    return counter.labels(*labels)
 
 
 class AgedKeyring(Protocol):

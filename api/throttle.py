@@ -14,7 +14,7 @@ from flask import Flask, g, request
 from flask_limiter import Limiter, RateLimitExceeded
 
 from api.errors import ProblemError
-from api.limits.limiter import storage_options
+from api.limits.redis_line import storage_options
 
 FAILED_KEYS = "30/minute"
 ACCOUNT_READS = "300/minute"
@@ -27,7 +27,6 @@ class Throttle:
 
     def __init__(
         self,
-        app: Flask,
         redis_url: str,
         *,
         redis_timeout_seconds: float,
@@ -35,10 +34,12 @@ class Throttle:
     ) -> None:
         self._clock = clock
         self._blocked: dict[str, float] = {}
+        # flask-limiter hangs hooks on its app that look at every request; here it is asked only
+        # where something is counted, so its app is one that serves nothing.
         # `unix://` is redis-py's spelling; limits calls the same thing `redis+unix://`.
         limiter = Limiter(
             _network,
-            app=app,
+            app=Flask("throttle", static_folder=None),
             storage_uri=redis_url.replace("unix://", "redis+unix://", 1)
             if redis_url.startswith("unix://")
             else redis_url,
@@ -54,7 +55,7 @@ class Throttle:
 
     def blocked(self) -> bool:
         """Whether this process remembers that the caller's address is out of failures."""
-        return self._blocked.get(_network(), 0.0) > self._clock()
+        return bool(self._blocked) and self._blocked.get(_network(), 0.0) > self._clock()
 
     def count_failed_key(self) -> None:
         self._count(self._failed_key, "too_many_failures")

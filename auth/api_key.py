@@ -30,6 +30,7 @@ PATTERN = re.compile(
 )
 
 _BASE62 = string.digits + string.ascii_uppercase + string.ascii_lowercase
+_PAIRS = [first + second for first in _BASE62 for second in _BASE62]  # two digits at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +88,6 @@ def _random(count: int) -> str:
 
 def _checksum(body: str) -> str:
     number = zlib.crc32(body.encode("ascii"))
-    digits = []
-    for _ in range(CHECKSUM_CHARS):
-        number, digit = divmod(number, 62)
-        digits.append(_BASE62[digit])
-    return "".join(reversed(digits))
+    number, last = divmod(number, 62 * 62)
+    first, middle = divmod(number, 62 * 62)
+    return _PAIRS[first] + _PAIRS[middle] + _PAIRS[last]

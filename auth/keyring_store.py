@@ -10,7 +10,7 @@ from contextlib import suppress
 
 from auth import keyring as keyrings
 from auth.api_key import ApiKey, mint, parse
-from auth.directory import TenantState
+from auth.directory import Tenant, TenantState
 from auth.errors import (
     AddressNotAllowedError,
     InvalidApiKeyError,
@@ -49,6 +49,7 @@ class KeyringStore:
         self._keyring = CurrentKeyring(
             secrets, propagation, names=self._names, clock=clock, max_age_seconds=max_age_seconds
         )
+        self._made: dict[tuple[str, SecretRole], tuple[KeyRecord, Tenant, Principal]] = {}
         self._nobody = mint(label)  # what is no key is checked as this unknown one
 
     def load(self) -> None:
@@ -163,7 +164,19 @@ class KeyringStore:
                 pepper_id=directory.pepper_id,
                 pepper=held.peppers[directory.pepper_id],
             )
-        return Principal(
+        return self._principal(record, role, tenant, plan, held.pointer)
+
+    def _principal(
+        self, record: KeyRecord, role: SecretRole, tenant: Tenant, plan: Plan, pointer: int
+    ) -> Principal:
+        """Return what the record becomes: made once for each record, not for each request."""
+        made = self._made.get((record.key_id, role))
+        if made is not None:
+            of_record, of_tenant, principal = made
+            same = of_record is record and of_tenant is tenant
+            if same and principal.keyring_version == pointer:
+                return principal
+        principal = Principal(
             key_id=record.key_id,
             name=record.name,
             tenant=record.tenant,
@@ -176,9 +189,11 @@ class KeyringStore:
             secret_role=role,
             rotation=record.rotation,
             keyring_shard=self._names.keyring,
-            keyring_version=held.pointer,
+            keyring_version=pointer,
             caps=tenant.caps,
         )
+        self._made[record.key_id, role] = (record, tenant, principal)
+        return principal
 
 
 def _usable(record: KeyRecord, role: SecretRole, now: float) -> tuple[KeyRecord, SecretRole]:

@@ -8,6 +8,7 @@ limits: no header is better than a made-up one.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil
 
 from api.limits.policy import OF_TENANT, Decision, LimitState
@@ -21,8 +22,11 @@ def response_headers(decision: Decision) -> dict[str, str]:
     headers: dict[str, str] = {}
     if decision.limits:
         tight = _tightest(decision)
-        headers["RateLimit-Policy"] = ", ".join(_policy(state) for state in decision.limits)
-        headers["RateLimit"] = ", ".join(_state(state, decision) for state in decision.limits)
+        policies = tuple(
+            (state.name, state.limit, state.window_seconds) for state in decision.limits
+        )
+        headers["RateLimit-Policy"] = _policies(policies)
+        headers["RateLimit"] = ", ".join([_state(state, decision) for state in decision.limits])
         headers["X-RateLimit-Limit"] = str(tight.limit)
         headers["X-RateLimit-Remaining"] = str(tight.remaining)
         headers["X-RateLimit-Reset"] = str(_seconds(tight, decision))
@@ -39,20 +43,28 @@ def _retry_after_seconds(milliseconds: int) -> int:
 def _tightest(decision: Decision) -> LimitState:
     """Return the limit that refused, else the one with the least left.
 
-    The concurrency cap counts only when it refused: a key that may run one request at a time
+    The concurrency caps count only when they refused: a key that may run one request at a time
     would otherwise hear of nothing else.
     """
+    tight, least = decision.limits[0], 2.0
     for state in decision.limits:
         if state.name == decision.binding:
             return state
-    windowed = [state for state in decision.limits if state.window_seconds]
-    return min(windowed or decision.limits, key=lambda state: state.remaining / state.limit)
+        part = state.remaining / state.limit if state.window_seconds else 1.5
+        if part < least:
+            tight, least = state, part
+    return tight
 
 
-def _policy(state: LimitState) -> str:
-    window = f";w={state.window_seconds}" if state.window_seconds else ""
-    unit = _UNITS.get(state.name.removeprefix(OF_TENANT), "chars")
-    return f'"{state.name}";q={state.limit}{window};qu="{unit}"'
+@lru_cache(maxsize=1024)
+def _policies(policies: tuple[tuple[str, int, int], ...]) -> str:
+    return ", ".join(_policy(*policy) for policy in policies)
+
+
+def _policy(name: str, limit: int, window_seconds: int) -> str:
+    window = f";w={window_seconds}" if window_seconds else ""
+    unit = _UNITS.get(name.removeprefix(OF_TENANT), "chars")
+    return f'"{name}";q={limit}{window};qu="{unit}"'
 
 
 def _state(state: LimitState, decision: Decision) -> str:

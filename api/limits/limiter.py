@@ -12,7 +12,6 @@ Thread-safe; needs no thread of its own.
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 import time
 from collections import deque
@@ -20,48 +19,23 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
-import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-
+from api.limits import questions
 from api.limits.breaker import Breaker
 from api.limits.local import LocalLimiter
-from api.limits.policy import (
-    COMPLETE,
-    CONCURRENCY_RETRY_MS,
-    REFUSAL_CODES,
-    REFUSED,
-    SCOPED_NAMES,
-    Decision,
-    Lease,
-    Once,
-    exceeded_for_ever,
-    limit_states,
-    scopes_of,
-)
+from api.limits.policy import COMPLETE, REFUSED, Decision, Lease, Once, exceeded_for_ever
+from api.limits.questions import Asked, Questions, Seen
+from api.limits.redis_line import RedisAwayError, RedisLine, Script, bulk
 from api.limits.usage import DayUsage, days_of
 from auth.principal import Principal, SecretRole
-from auth.propagation_keys import (
-    keyring_pointer_copy,
-    last_used,
-    ledger_name,
-    revoked_marker,
-    rotation_first_use,
-    tenant_base,
-    tenant_group,
-)
+from auth.propagation_keys import ledger_name
 
 TIMEOUT_SECONDS = 0.05
-_MAX_CONNECTIONS = 1000  # one for each thread that is inside a call: more than any server runs
 _PROBE_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 10.0
 _UNSETTLED_KEPT = 10_000
 _UNSETTLED_AT_ONCE = 20
-_IN_PROGRESS_RETRY_MS = 1000  # it ends when it ends: ask again soon
-_WITHOUT_LIMITS = frozenset({b"invalid_key", b"request_in_progress", b"idempotency_key_reused"})
 
 
 class LimiterUnavailableError(Exception):
@@ -86,40 +60,12 @@ class LimiterEvent(StrEnum):
     SETTLEMENT_DROPPED = "settlement_dropped"  # too many were waiting; the log line remains
 
 
-def storage_options(timeout_seconds: float = TIMEOUT_SECONDS) -> dict[str, Any]:
-    """Return how every Redis client on the request path is set: short time-outs, no retries."""
-    return {
-        "socket_timeout": timeout_seconds,
-        "socket_connect_timeout": timeout_seconds,
-        "retry": Retry(NoBackoff(), 0),
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class _Settlement:
     lease: Lease
     used_chars: int
     whole: bool
     complete: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What Redis said of an earlier request with the same idempotency key."""
-
-    paid_chars: int = -1
-    complete: bool = False
-    seed: int | None = None
-
-
-class _Script:
-    """A Lua script and its digest; the common part comes before it."""
-
-    def __init__(self, name: str) -> None:
-        here = Path(__file__)
-        parts = (here.with_name("common.lua"), here.with_name(name))
-        self.text = "\n".join(part.read_text(encoding="utf-8") for part in parts)
-        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
 class RedisLimiter:
@@ -143,17 +89,9 @@ class RedisLimiter:
         self._outage = Outage(outage)
         self._clock, self._monotonic, self._redis_clock_ms = clock, monotonic, redis_clock_ms
         self._on_event = on_event
-        self._acquire_script, self._settle_script = _Script("acquire.lua"), _Script("settle.lua")
-        self._heartbeat_script = _Script("heartbeat.lua")
-        # RESP2 and no driver info: a new connection asks its first question without a handshake.
-        # Any: redis-py's own types do not tell its blocking answers from its awaitable ones.
-        self._redis: Any = redis.Redis.from_url(
-            redis_url,
-            protocol=2,
-            driver_info=None,
-            max_connections=_MAX_CONNECTIONS,
-            **storage_options(timeout_seconds),
-        )
+        self._acquire_script, self._settle_script = Script("acquire.lua"), Script("settle.lua")
+        self._heartbeat_script = Script("heartbeat.lua")
+        self._line, self._questions = RedisLine(redis_url, timeout_seconds), Questions()
         self._breaker = Breaker(_PROBE_SECONDS, monotonic)
         self._local = LocalLimiter(clock)
         self._unsettled: deque[_Settlement] = deque()
@@ -179,38 +117,38 @@ class RedisLimiter:
         if chars < 0 or lease_seconds <= 0:
             raise ValueError("chars must be at least 0 and lease_seconds positive")
         lease_ms = int(lease_seconds * 1000)
-        seen = _Seen()
+        seen = Seen()
         while True:
             paid_chars = max(0, seen.paid_chars)
             wanted = 0 if seen.complete else max(0, chars - paid_chars)
             # The id tells what was reserved, so a lease can be closed knowing nothing else of it.
+            lease_id = f"{secrets.token_hex(12)}.{wanted}.{lease_ms}"
+            sent = self._may_ask()
+            reply = None
+            if sent:
+                asked = Asked("acquire", lease_id, lease_ms, wanted, address)
+                reply = self._decide(principal, asked, once, seen)
+            if reply is not None and reply[0] == b"known":
+                seen = Seen(reply[7], reply[8] == 1, int(reply[9]))
+                continue
             lease = Lease(
-                f"{secrets.token_hex(12)}.{wanted}.{lease_ms}",
-                *(principal.tenant, principal.key_id, wanted),
-                admitted_at_ms=int(self._clock() * 1000),
+                lease_id,
+                principal.tenant,
+                principal.key_id,
+                wanted,
+                int(self._clock() * 1000) if reply is None else reply[5],
+                local=reply is None,
                 capped=principal.caps is not None,
                 once=once.name if once else "",
                 paid_chars=paid_chars,
             )
-            sent = self._may_ask()
-            reply = (
-                self._decide(
-                    principal, ("acquire", lease.lease_id, lease_ms, wanted), address, once, seen
-                )
-                if sent
-                else None
-            )
-            if reply is None:
-                return self._without_redis(principal, lease, lease_ms, sent=sent)
-            if reply[0] != b"known":
-                break
-            seen = _Seen(reply[7], reply[8] == 1, int(reply[9]))
-        decision = _decision(principal, reply, chars)
-        if decision.code is not None:
-            return decision
-        lease = replace(lease, admitted_at_ms=reply[5])
-        self._local.learn(principal, lease.admitted_at_ms, _quotas_used(principal, reply))
-        return replace(decision, lease=lease, seed=seen.seed)
+            break
+        if reply is None:
+            return self._without_redis(principal, lease, lease_ms, sent=sent)
+        decision = questions.decision(principal, reply, chars, lease, seen.seed)
+        if decision.lease is not None:
+            self._local.learn(principal, reply[5], questions.quotas_used(principal, reply))
+        return decision
 
     def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
         """Say what `acquire` would decide; charge nothing.
@@ -220,9 +158,9 @@ class RedisLimiter:
         """
         reply = None
         if self._breaker.may_try():
-            reply = self._decide(principal, ("peek", "", 0, chars), address)
+            reply = self._decide(principal, Asked("peek", "", 0, chars, address))
         if reply is not None:
-            return _decision(principal, reply, chars)
+            return questions.decision(principal, reply, chars, None, None)
         self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
         if self._rotated_out(principal):
             return Decision(None, "invalid_key", sunset_at=_sunset(principal))
@@ -247,7 +185,12 @@ class RedisLimiter:
     def usage(self, tenant: str, key_ids: Iterable[str], first: date, last: date) -> list[DayUsage]:
         """Return what the keys used on each day. Raise LimiterUnavailableError."""
         key_ids = list(key_ids)
-        ledgers = self._ledgers(tenant, key_ids)
+        names = [ledger_name(tenant, key_id) for key_id in key_ids]
+        ledgers: list[dict[bytes, bytes]] | None = None
+        if self._breaker.may_try():
+            ledgers = self._call(lambda: self._line.read_hashes(names))
+        if ledgers is None:
+            raise LimiterUnavailableError("usage is kept in Redis, which is away")
         return [
             day
             for key_id, ledger in zip(key_ids, ledgers, strict=True)
@@ -256,52 +199,23 @@ class RedisLimiter:
 
     def ping(self) -> bool:
         """Return whether Redis answers; asks it at most once a second while it does not."""
-        return self._breaker.may_try() and self._call(self._redis.ping) is not None
+        return self._breaker.may_try() and self._call(self._line.ping) is not None
 
     def close(self) -> None:
         """Tell Redis what it still has to know, if it is there, and close the connections."""
         while self._unsettled and self._breaker.may_try():
             self._tell_unsettled()
-        self._redis.close()
+        self._line.close()
 
     def _decide(
         self,
         principal: Principal,
-        arguments: tuple[str | int, ...],
-        address: str,
+        asked: Asked,
         once: Once | None = None,
-        seen: _Seen | None = None,
+        seen: Seen | None = None,
     ) -> list[Any] | None:
-        rotation, scopes = principal.rotation, scopes_of(principal)
-        chars = int(arguments[-1])
-        keys = (
-            revoked_marker(principal.tenant, principal.key_id),
-            keyring_pointer_copy(principal.keyring_shard, tenant_group(principal.tenant)),
-            rotation_first_use(
-                principal.tenant, principal.key_id, rotation.started_at if rotation else 0
-            ),
-            last_used(principal.tenant, principal.key_id),
-            *_state_names(principal.tenant, principal.key_id, capped=len(scopes) > 1),
-            *((_record_name(principal.tenant, principal.key_id, once.name),) if once else ()),
-        )
-        reply = self._run(
-            self._acquire_script,
-            keys,
-            (
-                self._redis_now(),
-                *arguments,
-                1 if exceeded_for_ever(principal, chars) else 0,
-                address,
-                str(principal.secret_role) if rotation else str(SecretRole.ONLY),
-                rotation.deadline if rotation else 0,
-                rotation.grace_seconds if rotation else 0,
-                CONCURRENCY_RETRY_MS,
-                once.digest if once else "",
-                once.seed if once else "",
-                seen.paid_chars if seen else -1,
-                *(limit for scope in scopes for limit in scope),
-            ),
-        )
+        question = self._questions.acquire(principal, self._redis_now(), asked, once, seen)
+        reply: list[Any] | None = self._run(self._acquire_script, question)
         if reply is not None:
             self._heartbeat()
         return reply
@@ -321,9 +235,8 @@ class RedisLimiter:
         if now < self._heartbeat_at:
             return
         self._heartbeat_at = now + _HEARTBEAT_SECONDS
-        alive = self._run(
-            self._heartbeat_script, ("qg:instances",), (self._redis_now(), self._instance)
-        )
+        question = bulk(1, "qg:instances", self._redis_now(), self._instance)
+        alive = self._run(self._heartbeat_script, (question, 4))
         if alive is not None:
             self._local.instances = alive
 
@@ -332,7 +245,7 @@ class RedisLimiter:
     ) -> Decision:
         """Decide by the outage mode. `sent`: Redis may have charged the request all the same."""
         self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
-        lease, chars = replace(lease, local=True), lease.reserved_chars
+        chars = lease.reserved_chars
         never = exceeded_for_ever(principal, chars)
         if self._rotated_out(principal):
             decision = Decision(None, "invalid_key")
@@ -362,21 +275,14 @@ class RedisLimiter:
         return deadline is not None and self._clock() >= deadline
 
     def _tell(self, settlement: _Settlement) -> bool:
-        lease = settlement.lease
-        keys = _state_names(lease.tenant, lease.key_id, capped=lease.capped)
-        recorded = ""
-        if lease.once:
-            keys = (*keys, _record_name(lease.tenant, lease.key_id, lease.once))
-            recorded = "complete" if settlement.complete else "incomplete"
-        arguments = (
-            self._redis_now(),
-            lease.lease_id,
-            settlement.used_chars,
-            1 if settlement.whole else 0,
-            lease.admitted_at_ms if lease.local else 0,
-            recorded,
+        question = questions.settle(
+            settlement.lease,
+            clock=self._redis_now(),
+            used_chars=settlement.used_chars,
+            whole=settlement.whole,
+            complete=settlement.complete,
         )
-        return self._run(self._settle_script, keys, arguments) is not None
+        return self._run(self._settle_script, question) is not None
 
     def _defer(self, settlement: _Settlement) -> None:
         self._on_event(LimiterEvent.SETTLEMENT_DEFERRED, settlement.lease.lease_id)
@@ -396,69 +302,21 @@ class RedisLimiter:
                 self._unsettled.appendleft(settlement)
                 return
 
-    def _ledgers(self, tenant: str, key_ids: list[str]) -> list[dict[bytes, bytes]]:
-        """Return the ledgers of the keys, in one round trip. Raise LimiterUnavailableError."""
-
-        def read() -> list[dict[bytes, bytes]]:
-            with self._redis.pipeline(transaction=False) as pipeline:
-                for key_id in key_ids:
-                    pipeline.hgetall(ledger_name(tenant, key_id))
-                answer: list[dict[bytes, bytes]] = pipeline.execute()
-                return answer
-
-        ledgers: list[dict[bytes, bytes]] | None = None
-        if self._breaker.may_try():
-            ledgers = self._call(read)
-        if ledgers is None:
-            raise LimiterUnavailableError("usage is kept in Redis, which is away")
-        return ledgers
-
-    def _run(
-        self, script: _Script, keys: tuple[str, ...], arguments: tuple[str | int, ...]
-    ) -> Any | None:
-        def run() -> Any:
-            try:
-                return self._redis.evalsha(script.sha, len(keys), *keys, *arguments)
-            except redis.exceptions.NoScriptError:
-                # A Redis that is new, or was emptied: once, with the whole text.
-                return self._redis.eval(script.text, len(keys), *keys, *arguments)
-
-        return self._call(run)
+    def _run(self, script: Script, question: tuple[bytes, int]) -> Any | None:
+        rest, count = question
+        return self._call(lambda: self._line.run(script, rest, count))
 
     def _call(self, call: Callable[[], Any]) -> Any | None:
         """Make a call that the breaker allowed. Return None when Redis is away."""
         try:
             answer = call()
-        except redis.RedisError as exc:
+        except RedisAwayError as exc:
             if self._breaker.failed():
-                self._on_event(LimiterEvent.REDIS_LOST, f"{type(exc).__name__}: {exc}")
+                self._on_event(LimiterEvent.REDIS_LOST, str(exc))
             return None
         if self._breaker.succeeded():
             self._on_event(LimiterEvent.REDIS_BACK, "")
         return answer
-
-
-def _state_names(tenant: str, key_id: str, *, capped: bool) -> tuple[str, ...]:
-    """Return what the scripts keep for each scope: the key and, if it has caps, its tenant."""
-    key = f"{tenant_base(tenant)}:{key_id}"
-    scopes = (key, tenant_base(tenant)) if capped else (key,)
-    parts = ("buckets", "leases", "lapsed", "usage", "leases:requests", "leases:chars")
-    return tuple(f"{scope}:{part}" for scope in scopes for part in parts)
-
-
-def _record_name(tenant: str, key_id: str, once: str) -> str:
-    return f"{tenant_base(tenant)}:{key_id}:once:{once}"
-
-
-def _quotas_used(principal: Principal, reply: list[Any]) -> list[tuple[int, int]]:
-    """Return what the day and the month hold of each scope, by an answer of acquire.lua."""
-    used = []
-    for number, limits in enumerate(scopes_of(principal)):
-        day_left, month_left = reply[11 + 10 * number], reply[13 + 10 * number]
-        used.append(
-            (limits[2] - day_left if limits[2] else 0, limits[3] - month_left if limits[3] else 0)
-        )
-    return used
 
 
 def _sunset(principal: Principal) -> int | None:
@@ -466,25 +324,3 @@ def _sunset(principal: Principal) -> int | None:
     if principal.secret_role is not SecretRole.OLD or principal.rotation is None:
         return None
     return principal.rotation.deadline
-
-
-def _decision(principal: Principal, reply: list[Any], chars: int) -> Decision:
-    """Read the answer of acquire.lua, which lists what it holds."""
-    code, binding, wait_ms, version, sunset_ms, _, month_days, *states = reply
-    known = Decision(
-        None,
-        keyring_version=version if version >= 0 else None,
-        sunset_at=sunset_ms // 1000 if sunset_ms >= 0 else None,
-    )
-    if code in _WITHOUT_LIMITS:
-        retry_ms = _IN_PROGRESS_RETRY_MS if code == b"request_in_progress" else None
-        return replace(known, code=code.decode(), retry_after_ms=retry_ms)
-    limits = limit_states(scopes_of(principal), states[0::2], states[1::2], month_days)
-    known = replace(known, limits=limits)
-    if code == b"exceeds_plan":
-        name = exceeded_for_ever(principal, chars)
-        return replace(known, code="exceeds_plan", binding=name)
-    if code == b"refused":
-        name = SCOPED_NAMES[binding - 1]
-        return replace(known, code=REFUSAL_CODES[name], binding=name, retry_after_ms=wait_ms)
-    return known

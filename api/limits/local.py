@@ -273,9 +273,11 @@ class LocalLimiter:
 
         `used` is of the day and of the month, for the key and then for the tenant.
         """
-        scopes = _scopes(principal.tenant, principal.key_id, capped=principal.caps is not None)
-        for scope, (day, month) in zip(scopes, used, strict=False):
-            self._known[scope] = (at_ms, day, month)
+        self._known[principal.tenant, principal.key_id], *tenants = (
+            (at_ms, day, month) for day, month in used
+        )
+        for tenants_own in tenants:
+            self._known[principal.tenant, ""] = tenants_own
 
     def _now_ms(self) -> int:
         return round(self._clock() * 1000)

@@ -9,7 +9,8 @@ where it has caps, its tenant. Every limiter evaluates and reports them in the o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from auth.principal import Principal
 
@@ -41,8 +42,7 @@ COMPLETE = frozenset({"length", "stop"})
 REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class LimitState:
+class LimitState(NamedTuple):
     """One named limit after a decision, as its headers will tell it."""
 
     name: str  # one of SCOPED_NAMES
@@ -90,7 +90,7 @@ class Decision:
     code: str | None = None
     binding: str | None = None  # name of the limit that refused
     retry_after_ms: int | None = None  # enough for this very request
-    limits: tuple[LimitState, ...] = field(default=())  # empty when the limiter could not answer
+    limits: tuple[LimitState, ...] = ()  # empty when the limiter could not answer
     keyring_version: int | None = None  # current version of the key's shard, if Redis knows it
     seed: int | None = None  # that an earlier request with this idempotency key was given
     sunset_at: int | None = None  # Unix seconds: when the old secret that was used stops working
@@ -126,20 +126,30 @@ def limit_states(
     scopes: Sequence[Limits], left: Sequence[int], reset_ms: Sequence[int], month_days: int
 ) -> tuple[LimitState, ...]:
     """Return the states of all limits that there are; the sequences go scope by scope."""
-    windows = (60, 60, 86_400, 86_400 * month_days, 0)
-    rows = zip(
-        SCOPED_NAMES,
-        (limit for scope in scopes for limit in scope),
-        left,
-        reset_ms,
-        windows * 2,
-        strict=False,  # of names and windows there are enough for two scopes
-    )
+    month = 86_400 * month_days
+    windows = (60, 60, 86_400, month, 0, 60, 60, 86_400, month, 0)
+    limits = scopes[0] if len(scopes) == 1 else scopes[0] + scopes[1]
     return tuple(
-        LimitState(name, limit, max(0, remaining), ms / 1000, window)
-        for name, limit, remaining, ms, window in rows
-        if limit
+        [
+            LimitState(name, limit, max(0, remaining), ms / 1000, window)
+            for name, limit, remaining, ms, window in zip(
+                # of names and windows there are enough for two scopes
+                *(SCOPED_NAMES, limits, left, reset_ms, windows),
+                strict=False,
+            )
+            if limit
+        ]
     )
+
+
+def most_chars(principal: Principal) -> int:
+    """Return the largest request that the limits can ever admit."""
+    plan, caps = principal.plan, principal.caps
+    most = [plan.max_num_chars, plan.chars_per_minute, plan.chars_per_day, plan.chars_per_month]
+    if caps is not None:
+        given = (caps.chars_per_minute, caps.chars_per_day, caps.chars_per_month)
+        most += [cap for cap in given if cap is not None]
+    return min(most)
 
 
 def exceeded_for_ever(principal: Principal, chars: int) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
 from flask import Blueprint, Response, g, jsonify, request
 
 from api.access import requires
@@ -73,7 +71,7 @@ def _foretell(chars: int) -> Response:
             "code": decision.code,
             "limit": decision.binding,
             "retry_after_ms": decision.retry_after_ms,
-            "limits": [asdict(state) for state in decision.limits],
+            "limits": [state._asdict() for state in decision.limits],
         }
     )
 

@@ -36,7 +36,7 @@ def show() -> Response:
         "expires_at": principal.expires_at,
         "expires_in_days": warning_days(principal.expires_at, int(service().clock())),
         "allowed_cidrs": list(principal.allowed_cidrs),
-        "limits": [asdict(state) for state in decision.limits],
+        "limits": [state._asdict() for state in decision.limits],
         "rotation": _rotation(principal, decision.sunset_at),
     }
     return jsonify(body)

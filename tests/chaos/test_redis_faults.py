@@ -13,8 +13,10 @@ import pytest
 import redis
 
 from api.limits import limiter as limiter_module
-from api.limits.limiter import LimiterEvent, RedisLimiter, storage_options
+from api.limits.limiter import TIMEOUT_SECONDS, LimiterEvent, RedisLimiter
 from api.limits.policy import Decision, Once
+from api.limits.questions import Asked
+from api.limits.redis_line import storage_options
 from auth.principal import Principal, Rotation, SecretRole
 from tests.support.callers import caller, plan_of
 from tests.support.redis_server import RedisServer
@@ -329,8 +331,8 @@ def test_an_admission_that_arrives_after_its_settlement_charges_nothing(outage):
     outage.server.start()
     outage.pass_pause()
     limiter.settle(granted.lease, used_chars=40, finish="stop")
-    arguments = ("acquire", granted.lease.lease_id, 300_000, 500)
-    limiter._decide(caller(), arguments, "192.0.2.7")
+    asked = Asked("acquire", granted.lease.lease_id, 300_000, 500, "192.0.2.7")
+    limiter._decide(caller(), asked)
     assert used(limiter) == [(40, 1)]
     assert left(limiter)[4] == 100
 
@@ -419,11 +421,11 @@ def test_killed_and_restarted_under_load(outage):
 
 def test_the_request_path_waits_50_ms_and_never_retries():
     """redis-py's own defaults would hold a request for seconds."""
-    options = storage_options()
+    options = storage_options(TIMEOUT_SECONDS)
     assert options["socket_timeout"] == options["socket_connect_timeout"] == 0.05
     assert options["retry"].get_retries() == 0
     limiter = RedisLimiter("redis://127.0.0.1:1")
-    chosen = limiter._redis.connection_pool.connection_kwargs
+    chosen = limiter._line._redis.connection_pool.connection_kwargs
     assert chosen["socket_timeout"] == chosen["socket_connect_timeout"] == 0.05
     assert chosen["retry"].get_retries() == 0
     assert ask(limiter).lease.local  # nobody listens there, and nobody waits

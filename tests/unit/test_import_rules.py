@@ -35,7 +35,7 @@ RULES = (
     Rule(("api.*",), ("web", "deploy")),
     Rule(("*",), ("torch",), but=("api.gpt.*",)),
     Rule(("api.gpt.request", "api.gpt.scheduler"), ("torch",)),
-    Rule(("*",), ("redis",), but=("api.limits.limiter", "auth.propagation")),
+    Rule(("*",), ("redis",), but=("api.limits.redis_line", "auth.propagation")),
     Rule(
         ("*",),
         ("google", "grpc"),
