@@ -24,6 +24,9 @@ from api.gpt.request import NotEncodableError
 from api.gpt.tokenizer import Detokenizer
 
 END_OF_TEXT = "<|endoftext|>"
+LONGEST = (
+    1024  # symbols of a token; GPT-2's longest has 128. One token is one step of the generator
+)
 
 
 def _byte_alphabet() -> dict[str, int]:
@@ -152,6 +155,9 @@ def _check(
 ) -> None:
     if not tokens or "" in ids:
         raise ValueError("a byte-pair encoding needs tokens, none of them empty")
+    longest = max(tokens, key=len)
+    if len(longest) > LONGEST:
+        raise ValueError(f"the token {longest[:20]!r}... is longer than {LONGEST} symbols")
     if len(ids) != len(tokens):
         twice = next(token for i, token in enumerate(tokens) if ids[token] != i)
         raise ValueError(f"the token {twice!r} is listed twice")

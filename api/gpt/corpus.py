@@ -43,12 +43,12 @@ class Corpus:
         if split < 2 * size + 1:
             raise TrainingError(
                 f"the text is too short: {split} characters to train on, "
-                f"at least {2 * size + 1} are needed for block_size {size}"
+                f"at least {2 * size + 1} are needed, or a smaller --block-size than {size}"
             )
         if len(text) - split <= size:
             raise TrainingError(
                 f"the text is too short: the held-out part has {len(text) - split} characters, "
-                f"at least {size + 1} are needed"
+                f"at least {size + 1} are needed, or a smaller --block-size than {size}"
             )
         tokenizer = CharTokenizer.from_text(text)
         tokens = torch.tensor(tokenizer.encode(text))

@@ -70,13 +70,17 @@ def write(imported: Imported, out: Path, *, name: str, start_text: str | None = 
         raise ImportRefusedError(str(exc)) from exc
 
 
+def belong_together(tokenizer: Tokenizer, entries: int) -> bool:
+    """Say whether a model's vocabulary is these tokens, and at most the usual padding."""
+    tokens = tokenizer.vocab_size
+    if isinstance(tokenizer, CharTokenizer):
+        return entries in (tokens, -(-tokens // 64) * 64)
+    return 0 <= entries - tokens <= MOST_PADDING
+
+
 def _without_padding(imported: Imported) -> Imported:
     tokens, entries = imported.tokenizer.vocab_size, imported.config.vocab_size
-    if isinstance(imported.tokenizer, CharTokenizer):
-        fits = entries in (tokens, -(-tokens // 64) * 64)
-    else:
-        fits = 0 <= imported.padding <= MOST_PADDING
-    if not fits:
+    if not belong_together(imported.tokenizer, entries):
         kind = "characters" if isinstance(imported.tokenizer, CharTokenizer) else "tokens"
         raise ImportRefusedError(
             f"the vocabulary has {tokens} {kind}, the model {entries} entries: "

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from api.gpt.importers.files import ImportRefusedError
-from api.gpt.importers.imported import Imported
+from api.gpt.importers.imported import Imported, belong_together
 from api.gpt.importers.tensors import (
     Source,
     fit,
@@ -23,7 +23,7 @@ from api.gpt.importers.tensors import (
     state_of,
     stored_dtype,
 )
-from api.gpt.importers.vocabulary import chars_of
+from api.gpt.importers.vocabulary import chars_of, is_file
 from api.gpt.shape import Activation, GPTConfig
 
 _MASK = re.compile(r"blocks\.\d+\.sa\.heads\.\d+\.tril")
@@ -70,8 +70,15 @@ def read(
         for name, tensor in state.items():
             if ".attn.qkv." in name:
                 tensor[: config.n_embd] *= config.n_head**-0.5
+    tokenizer = chars_of(chars)
+    if not belong_together(tokenizer, config.vocab_size):
+        raise ImportRefusedError(
+            f"--chars gives {tokenizer.vocab_size} characters, the model has {config.vocab_size}: "
+            "give the very text that it was trained on"
+            + ("" if is_file(chars) else f"; {chars[:40]!r} is no file")
+        )
     return Imported(
-        config=config, state=state, tokenizer=chars_of(chars), dtype=stored_dtype(found.values())
+        config=config, state=state, tokenizer=tokenizer, dtype=stored_dtype(found.values())
     )
 
 

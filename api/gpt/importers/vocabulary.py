@@ -50,16 +50,19 @@ def chars_of(file_or_string: str) -> CharTokenizer:
 
     A list whose characters are all different is taken in the order in which it stands.
     """
-    try:
-        is_file = Path(file_or_string).is_file()
-    except (OSError, ValueError):  # a string that cannot be a path
-        is_file = False
-    text = read_text(Path(file_or_string)) if is_file else file_or_string
+    text = read_text(Path(file_or_string)) if is_file(file_or_string) else file_or_string
     distinct = len(set(text)) == len(text)
     try:
         return CharTokenizer(list(text) if distinct else sorted(set(text)))
     except ValueError as exc:
         raise ImportRefusedError(f"--chars: {exc}") from exc
+
+
+def is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # it cannot be a path
+        return False
 
 
 def bpe_of(path: Path, end_of_text: int | None = None) -> BpeTokenizer:

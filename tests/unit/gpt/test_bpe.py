@@ -97,6 +97,7 @@ GOOD = {
         ({"tokens": []}, "needs tokens"),
         ({"tokens": ["a", "b", "ab", "", END_OF_TEXT]}, "none of them empty"),
         ({"tokens": ["a", "b", "ab", "a", END_OF_TEXT]}, "'a' is listed twice"),
+        ({"tokens": ["a", "b", "ab", "a" * 1025, END_OF_TEXT]}, "longer than 1024 symbols"),
         ({"tokens": "ab"}, '"tokens", a list of strings'),
         ({"tokens": ["a", "b", "ab", "é漢", END_OF_TEXT]}, "not byte-level: '漢'"),
         ({"tokens": ["a", "b", "ab"]}, "'<|endoftext|>' is no token"),

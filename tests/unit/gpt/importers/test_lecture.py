@@ -103,13 +103,22 @@ def test_a_list_keeps_its_order(file, importing):
     assert loaded.start_text == " "
 
 
+def test_padding_of_a_character_model_is_left_out(file, importing, same):
+    """Entries up to the next multiple of 64 that no character has can never be sampled."""
+    state = lecture_state(V=64, T=8, L=1, H=1, C=8)
+    loaded = importing("lecture", file(state), "--chars", CHARS)
+    same(loaded, lambda tokens: lecture_logits(state, tokens))
+    assert loaded.config.vocab_size == V
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ((), "--from lecture needs --chars"),
-        (("--chars", "abc"), f"3 characters, the model {V} entries"),
+        (("--chars", "abc"), f"--chars gives 3 characters, the model has {V}: give the very text"),
+        (("--chars", "no/such.txt"), "; 'no/such.txt' is no file"),
         (("--chars", ""), "needs a list of single characters"),
-        (("--chars", "a" * 5000), "1 characters"),
+        (("--chars", "a" * 5000), "gives 1 characters"),
         (("--chars", CHARS, "--tokenizer", "x"), "has no use for --tokenizer"),
         (("--chars", CHARS, "--start-text", "Ω"), "--start-text: the model has no token"),
     ],
