@@ -37,6 +37,7 @@ class Relay:
         self.requests.clear()
         self.cut_after: Callable[[bytes], int | None] = lambda _head: None  # bytes of the answer
         self.met = False
+        self.stall: Callable[[bytes], bool] = lambda _head: False  # never answer
         self.status: int | None = None  # refuse everything with this
         self.together: threading.Barrier | None = None  # the first ranges wait for each other
 
@@ -69,6 +70,9 @@ class Relay:
                 self.met = True
             if self.status is not None:
                 connection.sendall(b"HTTP/1.0 %d no\r\nContent-Length: 0\r\n\r\n" % self.status)
+                return
+            if self.stall(head):
+                connection.recv(1)  # until the other side is gone
                 return
             left = self.cut_after(head)
             with socket.create_connection(("127.0.0.1", self._to)) as emulator:

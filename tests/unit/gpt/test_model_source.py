@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,38 @@ def test_a_cut_download_goes_on_where_it_stopped(storage, uri, home, tiny_model)
     assert starts[0] == there
     assert checkpoint.load(directory)
     assert not partial.exists()
+
+
+def test_a_killed_process_leaves_its_work_to_the_next(storage, uri, home, tiny_model):
+    """A process that is killed while it fetches holds nobody up, and what it wrote is used."""
+    half = (tiny_model / "model.safetensors").stat().st_size // 2
+    storage.relay.stall = lambda head: later_range(head, half)
+    code = (
+        "from api.gpt.model_source import *; "
+        f"directory_of({uri!r}, Path({str(home)!r}), range_bytes={RANGE})"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: stopped_at(home, half - RANGE))
+    process.kill()
+    assert process.wait() != 0
+    assert not whole_models(home)
+    storage.relay.reset()
+    assert checkpoint.load(fetch(uri, home))
+    starts = [start for start, _ in storage.relay.ranges("model.safetensors")]
+    assert min(starts) > half - RANGE
+
+
+def stopped_at(home, size):
+    """Say whether more than so many bytes of the weights have been written."""
+    found = list((home / "models").glob("*.partial/model.safetensors"))
+    return bool(found) and found[0].stat().st_size > size
+
+
+def wait_until(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def later_range(head, start):
