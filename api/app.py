@@ -30,6 +30,7 @@ from api.routes import admin as admin_routes
 from api.routes import admin_limits, completions, docs, generate, health, key, usage
 from api.telemetry import Metrics
 from api.throttle import Throttle
+from api.tracing import NoTracing, OtlpTracing, Tracing
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.errors import AdminRefusedError, UnknownNameError
@@ -64,6 +65,7 @@ def create_app(
     admin: Callable[[Actor], Admin],
     redis_url: str,
     metrics: Metrics | None = None,
+    tracing: Tracing | None = None,
     clock: Callable[[], float] = time.time,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Flask:
@@ -90,6 +92,7 @@ def create_app(
             redis_url, redis_timeout_seconds=settings.redis_timeout_seconds, clock=clock
         ),
         metrics=metrics,
+        tracing=tracing or NoTracing(),
         admin=admin,
         clock=clock,
         monotonic=monotonic,
@@ -211,6 +214,7 @@ def build(settings: Settings, redis_url: str) -> Flask:
             on_event=lambda event, detail: _limiter_event(metrics, event, detail),
         ),
         metrics=metrics,
+        tracing=None if settings.otlp_endpoint is None else OtlpTracing(settings.otlp_endpoint),
         load_engine=load_engine,
         redis_url=redis_url,
     )

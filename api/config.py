@@ -21,6 +21,7 @@ GENERATION_MODES = tuple(mode.value for mode in GenerationMode)
 SPARE_THREADS = 16
 
 _ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?")
+_ENDPOINT = re.compile(r"https?://[A-Za-z0-9.-]+(?::[0-9]{1,5})?(?:/[A-Za-z0-9._/-]*)?")
 _MODEL_URI = re.compile(r"gs://[a-z0-9][a-z0-9._-]+/.+|(?!.*://).+")
 
 
@@ -42,6 +43,7 @@ class Settings:
     generation_threads: int
     metrics_port: int | None
     log_format: str  # "json" or "console"
+    otlp_endpoint: str | None = None  # http(s)://host:port of an OpenTelemetry collector
 
     @property
     def threads(self) -> int:
@@ -75,10 +77,19 @@ class Settings:
             log_format=choice(
                 env, "LOG_FORMAT", "console" if sys.stdout.isatty() else "json", ("json", "console")
             ),
+            otlp_endpoint=_endpoint(env.get("OTEL_EXPORTER_OTLP_ENDPOINT") or ""),
         )
         if settings.metrics_port == settings.port:
             raise SettingsError("METRICS_PORT must differ from PORT: metrics are never public")
         return settings
+
+
+def _endpoint(text: str) -> str | None:
+    if text and not _ENDPOINT.fullmatch(text):
+        raise SettingsError(
+            f"OTEL_EXPORTER_OTLP_ENDPOINT must be http(s)://host[:port][/path], not {text!r}"
+        )
+    return text.rstrip("/") or None
 
 
 def _origins(text: str) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import structlog
 from flask import Flask, Request, Response, current_app, g, request
 
+from api import trace_context
 from api.access import Access, access_of, current_access
 from api.errors import FieldError, ProblemError
 from api.parts import Service, service
@@ -92,6 +93,11 @@ def _begin(environ: dict[str, Any], known: Any, parts: Service) -> None:
     known.started = parts.monotonic()
     known.answer_headers = {}
     known.log_fields = {"request_id": request_id}
+    known.trace = trace_context.read(
+        environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", "")
+    )
+    if known.trace is not None:
+        known.log_fields |= known.trace.log_fields(parts.settings.auth.gcp_project)
 
 
 def _check_body_size(asked: Request, access: Access) -> None:

@@ -17,6 +17,7 @@ from api.limits.policy import Decision, Lease, Once
 from api.limits.usage import DayUsage
 from api.telemetry import Metrics
 from api.throttle import Throttle
+from api.tracing import NoTracing, Tracing
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.principal import Principal
@@ -76,6 +77,7 @@ class Service:
     metrics: Metrics
     admin: Callable[[Actor], Admin]
     expiry: ExpiryNotices = field(default_factory=ExpiryNotices)
+    tracing: Tracing = field(default_factory=NoTracing)
     clock: Callable[[], float] = time.time
     monotonic: Callable[[], float] = time.monotonic
     started_at: int = 0  # Unix seconds

