@@ -1,4 +1,4 @@
-"""A bucket for tests: gcp-storage-emulator, behind a relay that counts, cuts and holds answers."""
+"""A bucket for tests: gcp-storage-emulator, behind a relay that notes, holds and cuts answers."""
 
 from __future__ import annotations
 
@@ -36,10 +36,8 @@ class Relay:
         """Hand on everything as it is, and forget what was asked for."""
         self.requests.clear()
         self.cut_after: Callable[[bytes], int | None] = lambda _head: None  # bytes of the answer
-        self.met = False
-        self.stall: Callable[[bytes], bool] = lambda _head: False  # never answer
         self.status: int | None = None  # refuse everything with this
-        self.together: threading.Barrier | None = None  # the first ranges wait for each other
+        self.before: Callable[[bytes], None] = lambda _head: None  # called before each answer
 
     def ranges(self, file: str) -> list[tuple[int, int]]:
         """Return the ranges of a file that were asked for."""
@@ -64,15 +62,9 @@ class Relay:
                     return
                 head += data
             self.requests.append(head)
-            weights = b"safetensors" in head and _RANGE.search(head)
-            if self.together is not None and weights and not self.met:
-                self.together.wait(20)
-                self.met = True
+            self.before(head)
             if self.status is not None:
                 connection.sendall(b"HTTP/1.0 %d no\r\nContent-Length: 0\r\n\r\n" % self.status)
-                return
-            if self.stall(head):
-                connection.recv(1)  # until the other side is gone
                 return
             left = self.cut_after(head)
             with socket.create_connection(("127.0.0.1", self._to)) as emulator:

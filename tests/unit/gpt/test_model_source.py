@@ -82,9 +82,16 @@ def test_a_model_comes_whole_and_once(storage, uri, home, tiny_model):
 
 def test_ranges_are_fetched_side_by_side(storage, uri, home):
     """Four ranges wait for each other: were they fetched one by one, none would ever come."""
-    storage.relay.together = threading.Barrier(4)
+    four, met = threading.Barrier(4), threading.Event()
+
+    def meet(head):
+        if later_range(head, 0) and not met.is_set():
+            four.wait(20)
+            met.set()
+
+    storage.relay.before = meet
     assert checkpoint.load(fetch(uri, home))
-    assert storage.relay.met
+    assert met.is_set()
 
 
 def test_a_cut_download_goes_on_where_it_stopped(storage, uri, home, tiny_model):
@@ -106,7 +113,8 @@ def test_a_cut_download_goes_on_where_it_stopped(storage, uri, home, tiny_model)
 def test_a_killed_process_leaves_its_work_to_the_next(storage, uri, home, tiny_model):
     """A process that is killed while it fetches holds nobody up, and what it wrote is used."""
     half = (tiny_model / "model.safetensors").stat().st_size // 2
-    storage.relay.stall = lambda head: later_range(head, half)
+    never = threading.Event()
+    storage.relay.before = lambda head: later_range(head, half) and never.wait(60)
     code = (
         "from api.gpt.model_source import *; "
         f"directory_of({uri!r}, Path({str(home)!r}), range_bytes={RANGE})"
@@ -116,6 +124,7 @@ def test_a_killed_process_leaves_its_work_to_the_next(storage, uri, home, tiny_m
     process.kill()
     assert process.wait() != 0
     assert not whole_models(home)
+    never.set()
     storage.relay.reset()
     assert checkpoint.load(fetch(uri, home))
     starts = [start for start, _ in storage.relay.ranges("model.safetensors")]
@@ -184,8 +193,17 @@ def test_another_manifest_is_another_model(storage, uri, home, tiny_model, tmp_p
     assert checkpoint.load(before).sha256 == checkpoint.load(after).sha256
 
 
-def test_two_processes_fetch_it_once(storage, uri, home, tiny_model):
+def test_two_processes_fetch_it_once(storage, uri, home):
     """Processes that start together on one home: each has the model, the bucket gave it once."""
+    both = threading.Barrier(2)  # each has asked for the manifest, and has yet to be answered
+
+    def hold(head):
+        if b"manifest.json" in head and b"range:" in head.lower():
+            both.wait(60)
+        elif later_range(head, 0):
+            time.sleep(0.5)  # for the other one to come here too, if nothing kept it
+
+    storage.relay.before = hold
     code = f"from api.gpt.model_source import *; print(directory_of({uri!r}, Path({str(home)!r})))"
     processes = [
         subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
