@@ -14,12 +14,12 @@ from api.config import Settings
 from api.expiry import ExpiryNotices
 from api.lifecycle import Lifecycle
 from api.limits.policy import Decision, Lease, Once
-from api.limits.usage import DayUsage
 from api.telemetry import Metrics
 from api.throttle import Throttle
 from api.tracing import NoTracing, Tracing
 from auth.admin import Admin
 from auth.audit import Actor
+from auth.ledger import DayUsage
 from auth.principal import Principal
 
 

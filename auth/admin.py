@@ -15,6 +15,7 @@ from auth.admin_limits import LimitsAdmin
 from auth.admin_peppers import PepperAdmin
 from auth.admin_rights import RightsCheck
 from auth.admin_tenants import TenantAdmin
+from auth.admin_usage import UsageAdmin
 from auth.admin_users import UserAdmin
 from auth.audit import BrokenChainError
 from auth.audit_agreement import disagreement
@@ -38,6 +39,7 @@ class Admin:
         self.peppers = PepperAdmin(context)
         self.users = UserAdmin(context, self.keys)
         self.limits = LimitsAdmin(context)
+        self.usage = UsageAdmin(context)
 
     def set_up(self) -> None:
         """Create what is missing of an empty store; safe to repeat."""

@@ -24,6 +24,7 @@ _COLUMNS = {
     "users": ("user", "tenant", "roles", "state", "key_id"),
     "audit": ("number", "at", "actor", "address", "action", "subject", "note"),
     "secrets": ("secret", "missing", "beyond"),
+    "usage": ("day", "tenant", "key_id", "name", "chars", "requests", "refused"),
     "pepper": ("pepper", "state", "secrets", "ends_at"),
 }
 

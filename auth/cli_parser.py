@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 from auth import cli_commands as commands
-from auth import cli_limits
+from auth import cli_limits, cli_usage
 from auth.admin_peppers import PEPPER_DEADLINE_SECONDS
 from auth.admin_rotation import DEADLINE_SECONDS, GRACE_SECONDS
 from auth.csv_rows import DEFAULT_SCOPES, ISSUE_COLUMNS, REVOKE_COLUMNS
@@ -80,6 +80,11 @@ def parser(now: int) -> argparse.ArgumentParser:
     listing = _command(audit, "list", commands.audit_list, "show the audit chain")
     listing.add_argument("--limit", type=positive, metavar="N", help="only the last N records")
     _command(audit, "verify", commands.audit_verify, "prove the chain whole")
+    usage = _room(rooms, "usage", "what keys used, by day")
+    text = "show what each key used on each day of the last 400"
+    cli_usage.add_export(_command(usage, "export", cli_usage.export, text))
+    text = "restore the ledger from the log lines of settled requests"
+    cli_usage.add_rebuild(_command(usage, "rebuild", cli_usage.rebuild, text))
     secrets = _room(rooms, "secrets", "what this identity may do")
     check = _command(secrets, "check", commands.secrets_check, "try every right that is needed")
     check.add_argument(

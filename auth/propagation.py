@@ -19,12 +19,14 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from auth.errors import AuthError
+from auth.ledger import DayUsage
 from auth.propagation_keys import (
     GROUPS,
     keyring_pointer,
     keyring_pointer_copy,
     keyring_versions,
     last_used,
+    ledger_name,
     revoked_marker,
     rotation_first_use,
 )
@@ -33,6 +35,7 @@ REQUEST_TIMEOUT_SECONDS = 0.05  # on the path of a request
 ADMIN_TIMEOUT_SECONDS = 2.0
 BREAK_SECONDS = 1.0
 POINTER_SECONDS = 30 * 86_400  # afterwards instances put it back from the secret store
+LEDGER_SECONDS = 401 * 86_400
 REVOKED_SECONDS = 7 * 86_400  # far longer than an instance may serve an old keyring
 
 # A document's version never goes back. The pointer grows with every change and is a clock's
@@ -64,6 +67,25 @@ local known = tonumber(redis.call('GET', KEYS[1]))
 if known == nil or tonumber(ARGV[1]) >= known then
   redis.call('SET', KEYS[1], ARGV[1], 'EX', ARGV[2])
 end
+"""
+
+# Raise the counters of one ledger to what the log adds up to; the month follows its days.
+_RAISE = """
+for i = 2, #ARGV, 4 do
+  local day = ARGV[i]
+  for j, counter in ipairs({'chars', 'requests', 'refused'}) do
+    local field, told = day .. ':' .. counter, tonumber(ARGV[i + j])
+    local more = told - math.max(0, tonumber(redis.call('HGET', KEYS[1], field)) or 0)
+    if more > 0 then
+      more = string.format('%.0f', more)
+      redis.call('HINCRBY', KEYS[1], field, more)
+      if counter == 'chars' then
+        redis.call('HINCRBY', KEYS[1], string.sub(day, 1, 7) .. ':chars', more)
+      end
+    end
+  end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
 """
 
 T = TypeVar("T")
@@ -176,6 +198,29 @@ class Propagation:
             for key_id, (at, address) in zip(wanted, answers, strict=True)
             if at is not None
         }
+
+    def ledgers(self, tenant: str, key_ids: Iterable[str]) -> list[dict[bytes, bytes]]:
+        """Return the ledgers of a tenant's keys: see auth/ledger.py."""
+        names = [ledger_name(tenant, key_id) for key_id in key_ids]
+
+        def read() -> list[Any]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(name)
+                return pipe.execute()
+
+        tables = self._call(read) if names else []
+        return [
+            {name.encode(): value.encode() for name, value in table.items()} for table in tables
+        ]
+
+    def raise_ledger(self, tenant: str, key_id: str, days: Iterable[DayUsage]) -> None:
+        """Raise a key's counters to these; no key id: those that its tenant's caps go by."""
+        flat: list[str | int] = [LEDGER_SECONDS]
+        for one in days:
+            flat += [one.day.isoformat(), one.chars, one.requests, one.refused]
+        name = ledger_name(tenant, key_id)
+        self._call(lambda: self._redis.eval(_RAISE, 1, name, *(str(value) for value in flat)))
 
     def close(self) -> None:
         """Let go of the connections."""

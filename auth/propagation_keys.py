@@ -58,5 +58,8 @@ def last_used(tenant: str, key_id: str) -> str:
 
 
 def ledger_name(tenant: str, key_id: str) -> str:
-    """Hash of what a key used: `<day>:chars|requests|refused` and `<month>:chars`."""
-    return f"{tenant_base(tenant)}:{key_id}:usage"
+    """Hash of what a key used: `<day>:chars|requests|refused` and `<month>:chars`.
+
+    Without a key id: of what all keys of a tenant used, kept while it has caps.
+    """
+    return f"{tenant_base(tenant)}:{key_id}:usage" if key_id else f"{tenant_base(tenant)}:usage"

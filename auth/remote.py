@@ -180,6 +180,19 @@ class RemoteKeys:
         return self._remote.change("POST", f"{_key(key_id)}/revoke", {"reason": reason})
 
 
+class RemoteLimits:
+    """`auth.admin_limits.LimitsAdmin` over HTTP."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def set_key_limits(self, key_id: str, change: Mapping[str, int | None]) -> Any:
+        return self._remote.change("PATCH", f"{_key(key_id)}/limits", change)
+
+    def set_caps(self, tenant: str, change: Mapping[str, int | None]) -> Any:
+        return self._remote.change("PATCH", f"/tenants/{quote(tenant, safe='')}/caps", change)
+
+
 class RemoteBulk:
     """`auth.admin_bulk.KeyBulk` over HTTP: row by row, each an answer of its own."""
 
@@ -211,6 +224,7 @@ class RemoteAdmin:
         self._remote = remote
         self.tenants, self.keys = RemoteTenants(remote), RemoteKeys(remote)
         self.bulk = RemoteBulk(self.keys)
+        self.limits = RemoteLimits(remote)
 
     def audit_records(self, limit: int | None = None) -> Any:
         """Return the end of the chain: the API shows a thousand records at most."""

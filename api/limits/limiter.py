@@ -27,7 +27,7 @@ from api.limits.local import LocalLimiter
 from api.limits.policy import COMPLETE, REFUSED, Decision, Lease, Once, exceeded_for_ever
 from api.limits.questions import Asked, Questions, Seen
 from api.limits.redis_line import RedisAwayError, RedisLine, Script, bulk
-from api.limits.usage import DayUsage, days_of
+from auth.ledger import DayUsage, days_of
 from auth.principal import Principal, SecretRole
 from auth.propagation_keys import ledger_name
 

@@ -5,22 +5,13 @@ A request that still runs shows with all the characters it reserved until it is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
+from auth.ledger import DayUsage
+
 KEPT_DAYS = 400
-
-
-@dataclass(frozen=True, slots=True)
-class DayUsage:
-    """One key on one day."""
-
-    key_id: str
-    day: date
-    chars: int
-    requests: int  # admitted
-    refused: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +21,6 @@ class Usage:
     chars: int = 0
     requests: int = 0
     refused: int = 0
-
-
-def days_of(key_id: str, ledger: Mapping[bytes, bytes], first: date, last: date) -> list[DayUsage]:
-    """Return the days from `first` to `last`, both included, on which the key was used."""
-    found: dict[date, dict[str, int]] = {}
-    for field, value in ledger.items():
-        name, _, counter = field.decode().partition(":")
-        if len(name) == len("2026-11-23") and counter:
-            found.setdefault(date.fromisoformat(name), {})[counter] = int(value)
-    return [
-        DayUsage(
-            key_id,
-            day,
-            chars=max(0, counted.get("chars", 0)),
-            requests=max(0, counted.get("requests", 0)),
-            refused=counted.get("refused", 0),
-        )
-        for day, counted in sorted(found.items())
-        if first <= day <= last
-    ]
 
 
 def total(rows: Iterable[DayUsage]) -> Usage:

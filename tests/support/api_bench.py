@@ -16,10 +16,10 @@ from api.app import create_app
 from api.config import Settings
 from api.limits.limiter import LimiterUnavailableError
 from api.limits.policy import Decision, Lease, Once
-from api.limits.usage import DayUsage
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.errors import InvalidKeyError, KeyRefusal
+from auth.ledger import DayUsage
 from auth.plans import Plan
 from auth.principal import Principal, Scope
 from tests.support.scripted_engine import ScriptedEngine

@@ -81,6 +81,9 @@ class ScriptedGeneration:
             char = self._engine.alphabet[(self.request.seed + i) % len(self._engine.alphabet)]
             self._text += char
             self._pieces.put(char)
+            if self._text.endswith(self.request.stop or ("\0",)):
+                reason = FinishReason.STOP
+                break
         self._result = ScriptedResult(self._text, reason, len(self._text), error=error)
         self._engine.running.discard(self)
         self._ended.set()

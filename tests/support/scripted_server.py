@@ -2,7 +2,7 @@
 around the scripted engine, for tests that need a generation of a known speed.
 
 `SECONDS_PER_CHAR` is the engine's speed, `ALPHABET` what it writes, `LOAD_SECONDS` how long its
-model takes to load.
+model takes to load, `FAIL_AFTER` how many characters it can write before it breaks.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ def main() -> None:
         time.sleep(float(os.environ.get("LOAD_SECONDS", "0")))
         engine = ScriptedEngine()
         engine.seconds_per_char = float(os.environ.get("SECONDS_PER_CHAR", "0"))
+        if "FAIL_AFTER" in os.environ:
+            engine.fail_after = int(os.environ["FAIL_AFTER"])
         engine.alphabet = os.environ.get("ALPHABET", engine.alphabet)
         return engine
 

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from api.limits.limiter import LimiterUnavailableError, RedisLimiter
-from api.limits.usage import DayUsage, Usage, by_day, by_key, days_of, total
+from api.limits.usage import Usage, by_day, by_key, total
+from auth.ledger import DayUsage, days_of
 from auth.principal import Principal
 from auth.propagation_keys import tenant_base
 from tests.support.callers import caller, plan_of
