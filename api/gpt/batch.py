@@ -1,17 +1,18 @@
 """The rows that generate: read in portions, then decoded together.
 
 A row's text is read in portions cut at fixed places, so what the cache holds for it does not depend
-on when the others came. Running rows never wait for more than one portion, or the end of one and
-one more.
+on when the others came. Running rows wait for no more than a portion or two in a step, and short
+texts not for long ones.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import chain
 
-from api.gpt.decoder import PORTION, Decoder, Portion
+from api.gpt.decoder import PORTION, READ_ALONE, READ_BESIDE, Decoder, Portion
 from api.gpt.row import Row
 
 
@@ -53,12 +54,23 @@ class Batch:
     def step(self, steps: int) -> Progress:
         """Read a portion and draw up to `steps` tokens for each row.
 
-        Rows that end in it are left to `remove_ended`, which the caller calls between steps.
+        New texts that can be read at once are, in a pass of their own: it is a fraction of a full
+        one, and their first characters do not wait for that. Rows that end are left to
+        `remove_ended`, which the caller calls between steps.
         """
-        portions = self._portions()
-        left = {slot: row.room() for slot, row in self._running.items()}
         chars = 0
-        drawn = self._decoder.run(portions, left, steps)
+        if self._running and (portions := self._portions(self._short())):
+            chars += self._take(self._decoder.run(portions, {}, 1))
+        waiting = sorted((*self._moved, *self._joining), key=self._turn)
+        portions = self._portions(waiting, READ_BESIDE if self._running else READ_ALONE)
+        left = {slot: row.room() for slot, row in self._running.items()}
+        drawn = self._decoder.run(portions, left, steps) if left or portions else {}
+        chars += self._take(drawn)
+        return Progress(chars, max(map(len, drawn.values()), default=0))
+
+    def _take(self, drawn: Mapping[int, list[int]]) -> int:
+        """Give each row its tokens; return how many characters they made."""
+        chars = 0
         for slot, tokens in drawn.items():
             row = self._running.get(slot) or self._begin(slot)
             chars += row.take(tokens)
@@ -66,22 +78,37 @@ class Batch:
                 del self._running[slot]
                 self._decoder.release(slot)
                 self._moved.append(row)
-        return Progress(chars, max(map(len, drawn.values()), default=0))
+        return chars
 
-    def _portions(self) -> list[Portion]:
-        """Take the next portion of what is to be read, text by text, until there is enough."""
+    def _short(self) -> list[Row]:
+        """Return new rows whose texts, all together, are no more than a portion."""
+        begun = any(row.read for row in (*self._moved, *self._joining))
+        if begun and self._decoder.reads_one_at_a_time:
+            return []
+        short, total = [], 0
+        for row in self._joining:
+            total += row.position + 1 - row.read
+            if total > PORTION:
+                break
+            short.append(row)
+        return short
+
+    def _turn(self, row: Row) -> tuple[bool, int]:
+        """Order what waits to be read: the shortest first, after what was begun if it must be."""
+        begun = row.read > 0 and self._decoder.reads_one_at_a_time
+        return not begun, row.position + 1 - row.read
+
+    def _portions(self, rows: Iterable[Row], most: int = PORTION) -> list[Portion]:
+        """Take portions of the rows' texts, one after the other, until there is enough."""
         portions: list[Portion] = []
         taken = 0
-        half_read = [row for row in self._joining if row.read][:1]  # the others' turn comes after
-        for row in chain(half_read, self._moved, self._joining):
-            while taken < PORTION and row.read <= row.position:
+        for row in rows:
+            while taken < most and row.read <= row.position:
                 tokens, start = row.unread(PORTION), row.read
                 row.read += len(tokens)
                 taken += len(tokens)
                 draw = row.draw() if row.read > row.position else None
                 portions.append(Portion(row.slot, tokens, start, draw))
-            if taken >= PORTION:
-                break
         return portions
 
     def _begin(self, slot: int) -> Row:

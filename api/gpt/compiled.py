@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import numpy as np
 
 from api.gpt.checkpoint import Checkpoint
-from api.gpt.decoder import PORTION, Portion
+from api.gpt.decoder import PORTION, READ_ALONE, Portion
 from api.gpt.draw import NOT_FINITE
 from api.gpt.forward import DRAWS, INTERRUPT, ITEMS, SHARED, STEPS, Cache, Shape, Slots, Work, run
 from api.gpt.packed import aligned, shape_of, up_to, weights_of
@@ -27,6 +27,8 @@ UNLIMITED = np.iinfo(np.int64).max
 
 class CompiledDecoder:
     """Packed weights, the cache of keys and values, and the threads that work on them."""
+
+    reads_one_at_a_time = False
 
     def __init__(self, checkpoint: Checkpoint, *, slots: int, threads: int) -> None:
         self._shape = shape_of(checkpoint.config)
@@ -139,7 +141,7 @@ def slots_of(slots: int) -> Slots:
 
 
 def work_of(shape: Shape, slots: int, threads: int) -> Work:
-    items = slots + 2 * PORTION  # of every row one, and what is read beside them
+    items = slots + READ_ALONE + PORTION  # of every row one, and what is read beside them
     width, hidden, context = shape.width, shape.hidden, shape.context
     return Work(
         shared=aligned(SHARED, np.int64),

@@ -15,7 +15,9 @@ from api.gpt.request import GenerationMode
 from api.gpt.sampling import Draw
 from api.gpt.shape import GPTConfig
 
-PORTION = 64  # tokens of one text that are read at a time
+PORTION = 32  # tokens of one text that are read at a time
+# Tokens after which a step reads no more portions: beside running rows, and if there are none.
+READ_BESIDE, READ_ALONE = 32, 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,8 @@ class Portion:
 
 class Decoder(Protocol):
     """Used by one thread, but for `interrupt`."""
+
+    reads_one_at_a_time: bool  # a text that was begun must be read to its end before another is
 
     def run(
         self, portions: Sequence[Portion], running: Mapping[int, int], steps: int

@@ -26,8 +26,10 @@ log = logging.getLogger(__name__)
 class PlainDecoder:
     """A converted model and its cache, whose rows in use are the slots that have read their text.
 
-    One text is read at a time; its portions come one after the other.
+    A text is read on the cache's stage, so one at a time.
     """
+
+    reads_one_at_a_time = True
 
     def __init__(self, model: GPT, *, slots: int, threads: int) -> None:
         torch.set_num_threads(threads)
@@ -46,12 +48,12 @@ class PlainDecoder:
 
     @torch.inference_mode()
     def run(
-        self, portions: Sequence[Portion], _running: Mapping[int, int], _steps: int
+        self, portions: Sequence[Portion], running: Mapping[int, int], _steps: int
     ) -> dict[int, list[int]]:
         """Take one step, however many are wanted."""
         torch.set_num_threads(self._threads)  # torch keeps it for each thread
         drawn: dict[int, list[int]] = {}
-        if self._rows:
+        if running:
             slots = list(self._rows)
             tokens, positions, draws = zip(*(self._next[slot] for slot in slots), strict=True)
             self._draw(slots, self.step(tokens, positions), positions, draws, drawn)
