@@ -58,7 +58,10 @@ COPY --from=api-packages /opt/venv /opt/venv
 COPY auth auth
 COPY api api
 COPY models/demo models/demo
-RUN python -m compileall -q auth api && python -c 'import auth.__main__, api.app, api.gpt.engine'
+# The kernels' machine code too: compiling takes seconds that a start does not have.
+RUN python -m compileall -q auth api \
+    && python -c 'import auth.__main__, api.app, api.gpt.engine' \
+    && python -m api.gpt.kernels every
 ENV PORT=8080
 EXPOSE 8080
 USER 10001:10001

@@ -21,8 +21,11 @@ LOCK := requirements/dev.txt
 # The set-up is done when the stamp of this very lock and this torch is there.
 STAMP := $(VENV)/ready-$(firstword $(shell (cat $(LOCK); echo '$(TORCH)') | cksum))
 
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/ready-$(firstword $(shell (cat requirements/bench.txt; echo '$(TORCH)') | cksum))
+
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup browser lock image image-test sbom capacity clean
+.PHONY: help run test check setup browser lock image image-test sbom capacity bench soak clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -49,6 +52,7 @@ $(STAMP):
 	@$(PIP) install --require-hashes -r $(LOCK)
 	@$(PIP) install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	@$(BIN)/python -m deploy.provide redis
+	@$(BIN)/python -m api.gpt.kernels
 	@touch $@
 
 browser: $(STAMP)
@@ -75,6 +79,22 @@ sbom: $(STAMP) ## write what the images hold to dist/*.cdx.json (CycloneDX)
 	  $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
 	    --output-file $(SBOM)/quillgate-$$image.cdx.json - || exit 1; \
 	done
+
+bench: $(BENCH_STAMP) ## measure the engine against its peers, and the service; write bench/results/
+	@$(BENCH)/bin/python -m bench.engine --out bench/results $(ARGS)
+	@$(BENCH)/bin/python -m bench.service --out bench/results
+
+# The peers are kept out of the project's own environment; llama-cpp-python needs a C++ compiler.
+$(BENCH_STAMP):
+	@rm -f $(BENCH)/ready-*
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip --quiet install --require-hashes -r requirements/bench.txt
+	@$(BENCH)/bin/python -m pip --quiet install \
+	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	@touch $@
+
+soak: $(STAMP) ## hold the seed's promise over hundreds of random mixes of requests
+	@SOAK=1 $(BIN)/python -m pytest tests/unit/gpt/test_seed_promise.py --timeout 3600 $(ARGS)
 
 capacity: $(STAMP) ## measure what one instance can do; write deploy/measured.toml and the tables in docs/
 	@$(BIN)/python -m deploy.capacity

@@ -29,6 +29,8 @@ import psutil
 from bench import machine, report
 from bench.engine import Contestant
 
+# Of keys and values, the demo model: 6 layers, 256 positions, 2 x (384 bytes and 6 scales).
+SLOT_MB = 6 * 256 * 2 * (384 + 6 * 4) / 2**20
 PLANS = """
 [unlimited]
 requests_per_minute = 10_000_000
@@ -275,6 +277,7 @@ def memory(service: Service, key: str, requests: int) -> dict[str, Any]:
     answer("many", service, key, requests, 1)
     return {
         "import_torch_mb": round(float(done.stdout)),
+        "cache_mb": round(min(64, 16 * (os.cpu_count() or 1)) * SLOT_MB, 1),
         "after_a_tenth_mb": round(before, 1),
         "after_all_mb": round(service.resident_mb(), 1),
         "requests": requests,

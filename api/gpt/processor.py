@@ -50,12 +50,16 @@ KINDS = (
 )
 
 
+def family() -> tuple[Kind, ...]:
+    """Return the kinds that a machine of this architecture can be of, the best first."""
+    return KINDS[:-1] if platform.machine() in {"x86_64", "AMD64"} else KINDS[-1:]
+
+
 def kind_here() -> Kind:
     """Return the best kind that this processor is of."""
-    if platform.machine() not in {"x86_64", "AMD64"}:
-        return KINDS[-1]
     features = llvm.get_host_cpu_features()
-    return next(k for k in KINDS if all(features.get(need, False) for need in k.needs))
+    known = (k for k in family() if all(features.get(need, False) for need in k.needs))
+    return next(known, KINDS[-1])
 
 
 kind = kind_here()

@@ -1,6 +1,7 @@
 """The seed's promise: one request, one text, bit for bit, whatever else the engine is doing."""
 
 import itertools
+import os
 import random
 
 import numpy as np
@@ -16,6 +17,7 @@ from api.gpt.kv_cache import KVCache
 from api.gpt.request import FinishReason, GenerationMode, GenerationRequest
 
 WAIT = 60.0
+EXAMPLES = 400 if "SOAK" in os.environ else 8  # `make soak`
 PROMPTS = ("\n", "The ", "x" * 64, "long prompt " * 20)
 STOPS = ((), (" ",), ("e", "th"), ("never seen",))
 MODES = [GenerationMode.INT8, GenerationMode.FP32]
@@ -112,7 +114,9 @@ requests = st.builds(
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(mix=st.lists(requests, min_size=1, max_size=8), chance=st.randoms(use_true_random=False))
 def test_a_request_gives_the_same_text_in_any_company(pair, mix, chance):
@@ -139,7 +143,9 @@ def test_a_request_gives_the_same_text_in_any_company(pair, mix, chance):
 
 
 @settings(
-    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(request=requests, more=st.integers(0, 100))
 def test_a_request_is_a_prefix_of_the_same_for_more(pair, request, more):
