@@ -100,6 +100,48 @@ def test_sigterm_ends_a_long_stream_with_its_terminal_event(server):
     assert 0 < line["charged_chars"] < 10_000
 
 
+def test_a_deploy_breaks_no_answer_that_began(server):
+    """Under steady calls through a SIGTERM every stream that began has its last event.
+
+    What is not served any more is refused: 503 draining, or no connection at all.
+    """
+    api = server(SECONDS_PER_CHAR="0.01")
+    whole, refused, ending = [], [], threading.Event()
+    body = {"num_chars": 20, "stream": True}
+
+    def call(client):
+        with client.stream("POST", "/generate", json=body) as answer:
+            if answer.status_code != 200:
+                refused.append(json.loads(answer.read())["code"])
+                return
+            try:
+                text = answer.read().decode()
+            except httpx.TransportError:
+                whole.append(False)
+                return
+            whole.append("event: done" in text)
+
+    def call_until_the_end():
+        with httpx.Client(base_url=api.url, headers={"X-API-Key": GOOD}, timeout=20) as client:
+            try:
+                while True:
+                    call(client)
+            except httpx.TransportError:
+                assert ending.is_set()
+
+    callers = [threading.Thread(target=call_until_the_end) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    api.wait_until(lambda: len(whole) >= 12, "the first answers")
+    ending.set()
+    api.terminate()
+    assert api.stop() == 0
+    for caller in callers:
+        caller.join()
+    assert all(whole)
+    assert set(refused) <= {"draining"}
+
+
 def test_while_draining_new_work_is_told_so(server):
     """Until the last stream has ended a new request gets 503 draining and health still answers."""
     api = server(SECONDS_PER_CHAR="0.05")
