@@ -80,9 +80,10 @@ sbom: $(STAMP) ## write what the images hold to dist/*.cdx.json (CycloneDX)
 	    --output-file $(SBOM)/quillgate-$$image.cdx.json - || exit 1; \
 	done
 
-bench: $(BENCH_STAMP) ## measure the engine against its peers, and the service; write bench/results/
+bench: $(BENCH_STAMP) ## measure engine, service and gateway beside their peers; write bench/results/
 	@$(BENCH)/bin/python -m bench.engine --out bench/results $(ARGS)
 	@$(BENCH)/bin/python -m bench.service --out bench/results
+	@$(BENCH)/bin/python -m bench.gateway --out bench/results
 
 # The peers are kept out of the project's own environment; llama-cpp-python needs a C++ compiler.
 $(BENCH_STAMP):
