@@ -46,6 +46,8 @@ def check_contents(target: str) -> None:
     assert list(Path("/app/auth/__pycache__").glob("*.pyc")), "bytecode was not compiled"
     has_torch = importlib.util.find_spec("torch") is not None
     assert has_torch == (target == "api"), f"torch: {has_torch}"
+    kernels = list(Path("/app").rglob("kernels-*/*.nbc"))
+    assert bool(kernels) == (target == "api"), "the generator's kernels were not compiled"
 
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:

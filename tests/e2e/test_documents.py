@@ -22,6 +22,7 @@ CLOUD_PROGRAMS = {"gcloud", "fly", "curl", "export", "printf", "sed", "python3",
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
     *(ROOT / "docs" / f"{name}.md" for name in ("deploy", "operations", "partners", "scaling")),
+    *sorted((ROOT / "docs" / "adr").glob("*.md")),
 ]
 ALL = [block for document in DOCUMENTS for block in blocks(document)]
 SHELL = [block for block in ALL if block.language == "sh" and not block.how]
