@@ -21,6 +21,11 @@ def _wait_until(holds):
     raise AssertionError("it never came true")
 
 
+@pytest.fixture
+def web_home(web_world):
+    return web_world.home
+
+
 def _logged_in(open_tab, server, person, **context):
     tab = open_tab(server.url, **context)
     tab.log_in(person.name, person.password)
@@ -77,92 +82,85 @@ def test_logout_in_one_tab_ends_the_other(web_server, web_home, open_tab):
     second.get_by_role("textbox", name="Username").wait_for()
 
 
-def test_text_of_the_model_is_shown_as_it_is(web_server, web_home, fake_api, open_tab):
+def test_text_of_the_model_is_shown_as_it_is(told_api, adas_tab):
     """Markdown, HTML and pictures in it stay characters, and the browser fetches nothing."""
     text = (
         '# <b>x</b> ![a](http://127.0.0.1:9/p.png) <img src="http://127.0.0.1:9/q"> $m$ :red[y]\n'
     )
-    fake_api.behaviour = Behaviour(text="\n  " + text)
-    tab = _logged_in(open_tab, web_server, web_home.ada)
-    chars = tab.field("Number of characters", "spinbutton")
+    told_api.behaviour = Behaviour(text="\n  " + text)
+    chars = adas_tab.field("Number of characters", "spinbutton")
     chars.fill(str(len(text) + 3))
     chars.press("Tab")
-    tab.idle()
-    tab.button("Generate Text").click()
-    tab.sees("finished ·")
-    assert tab.page.locator("[data-testid=stCode] code").text_content() == "\n  " + text
-    assert not [url for url in tab.requested if ":9/" in url]
+    adas_tab.idle()
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("finished ·")
+    assert adas_tab.page.locator("[data-testid=stCode] code").first.text_content() == "\n  " + text
+    assert not [url for url in adas_tab.requested if ":9/" in url]
 
 
-def test_stop_keeps_the_text_even_when_the_api_is_silent(web_server, web_home, fake_api, open_tab):
+def test_stop_keeps_the_text_even_when_the_api_is_silent(told_api, adas_tab):
     """The page answers at once and the API sees the disconnect."""
-    fake_api.behaviour = Behaviour(stall_after_events=3)
-    tab = _logged_in(open_tab, web_server, web_home.ada)
-    tab.button("Generate Text").click()
-    tab.sees("Shall I compare")
-    tab.idle()
-    tab.button("Stop").click()
-    tab.sees("stopped · 30 of 200 characters")
+    told_api.behaviour = Behaviour(stall_after_events=3)
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("Shall I compare")
+    adas_tab.idle()
+    adas_tab.button("Stop").click()
+    adas_tab.sees("stopped · 30 of 200 characters")
     assert (
-        tab.page.locator("[data-testid=stCode] code").text_content() == fake_api.behaviour.text[:30]
+        adas_tab.page.locator("[data-testid=stCode] code").first.text_content()
+        == told_api.behaviour.text[:30]
     )
-    _wait_until(lambda: fake_api.disconnects == 1)
+    _wait_until(lambda: told_api.disconnects == 1)
 
 
-def test_closing_the_tab_ends_the_generation(web_server, web_home, fake_api, open_tab):
+def test_closing_the_tab_ends_the_generation(told_api, adas_tab):
     """Nobody pays for text that nobody reads."""
-    fake_api.behaviour = Behaviour(stall_after_events=1)
-    tab = _logged_in(open_tab, web_server, web_home.ada)
-    tab.button("Generate Text").click()
-    tab.sees("Shall I")
-    tab.page.close()
-    _wait_until(lambda: fake_api.disconnects == 1)
+    told_api.behaviour = Behaviour(stall_after_events=1)
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("Shall I")
+    adas_tab.page.close()
+    _wait_until(lambda: told_api.disconnects == 1)
 
 
-def test_a_generation_goes_on_while_one_looks_at_another_page(
-    web_server, web_home, fake_api, open_tab
-):
+def test_a_generation_goes_on_while_one_looks_at_another_page(told_api, adas_tab):
     """Coming back shows all of it."""
-    fake_api.behaviour = Behaviour(seconds_between_events=0.1)
-    tab = _logged_in(open_tab, web_server, web_home.ada)
-    tab.button("Generate Text").click()
-    tab.sees("Shall I")
-    tab.page.get_by_role("link", name="My API key").click()
-    tab.sees("It stays on the server")
-    _wait_until(lambda: fake_api.finished == 1)
-    tab.page.get_by_role("link", name="Custom GPT Model").click()
-    tab.sees("finished · 200 of 200 characters")
+    told_api.behaviour = Behaviour(seconds_between_events=0.1)
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("Shall I")
+    adas_tab.page.get_by_role("link", name="My API key").click()
+    adas_tab.sees("It stays on the server")
+    _wait_until(lambda: told_api.finished == 1)
+    adas_tab.page.get_by_role("link", name="Custom GPT Model").click()
+    adas_tab.sees("finished · 200 of 200 characters")
 
 
-def test_a_429_counts_down_and_opens_again_by_itself(web_server, web_home, fake_api, open_tab):
+def test_a_429_counts_down_and_opens_again_by_itself(told_api, adas_tab):
     """Generate Text is disabled exactly as long as the API said."""
-    fake_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 3))
-    tab = _logged_in(open_tab, web_server, web_home.ada)
-    tab.button("Generate Text").click()
-    tab.sees("Your plan's rate is used up for the moment. Try again in 3 s.")
-    assert tab.button("Generate Text").is_disabled()
-    tab.sees("Try again in 1 s.")
-    fake_api.behaviour = Behaviour()
-    tab.sees("You can generate again.")
-    tab.button("Generate Text").click()
-    tab.sees("finished ·")
-    assert len(fake_api.generations()) == 2
+    told_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 3))
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("Your plan's rate is used up for the moment. Try again in 3 s.")
+    assert adas_tab.button("Generate Text").is_disabled()
+    adas_tab.sees("Try again in 1 s.")
+    told_api.behaviour = Behaviour()
+    adas_tab.sees("You can generate again.")
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("finished ·")
+    assert len(told_api.generations()) == 2
 
 
-def test_the_keyboard_generates_and_stops(web_server, web_home, fake_api, open_tab):
+def test_the_keyboard_generates_and_stops(told_api, adas_tab):
     """Ctrl+Enter in the prompt sends what was just typed; Esc stops."""
-    fake_api.behaviour = Behaviour(stall_after_events=2)
-    tab = _logged_in(open_tab, web_server, web_home.ada)
-    tab.field("Prompt").fill("To be")
-    tab.field("Prompt").press("Control+Enter")
-    tab.sees("Shall I compare")
-    assert fake_api.generations()[0].body["prompt"] == "To be"
-    tab.idle()
-    tab.page.keyboard.press("Escape")
-    tab.sees("stopped ·")
+    told_api.behaviour = Behaviour(stall_after_events=2)
+    adas_tab.field("Prompt").fill("To be")
+    adas_tab.field("Prompt").press("Control+Enter")
+    adas_tab.sees("Shall I compare")
+    assert told_api.generations()[0].body["prompt"] == "To be"
+    adas_tab.idle()
+    adas_tab.page.keyboard.press("Escape")
+    adas_tab.sees("stopped ·")
 
 
-def test_after_a_restart_the_first_click_works(web_server, web_home, fake_api, open_tab):
+def test_after_a_restart_the_first_click_works(web_server, web_home, told_api, open_tab):
     """A tab that was open stays logged in and generates."""
     tab = _logged_in(open_tab, web_server, web_home.ada)
     _wait_until(tab.session_cookie)
@@ -172,7 +170,7 @@ def test_after_a_restart_the_first_click_works(web_server, web_home, fake_api, o
     tab.idle()
     tab.button("Generate Text").click()
     tab.sees("finished ·")
-    assert len(fake_api.generations()) == 1
+    assert len(told_api.generations()) == 1
 
 
 def test_a_page_that_was_asked_for_is_reached_through_the_login(web_server, web_home, open_tab):
@@ -184,7 +182,7 @@ def test_a_page_that_was_asked_for_is_reached_through_the_login(web_server, web_
 
 
 def test_the_key_is_nowhere_a_browser_or_a_log_could_show_it(
-    web_server, web_home, fake_api, open_tab, tmp_path
+    web_server, web_home, told_api, open_tab, tmp_path
 ):
     """Not in cookies, storage, page, URL, traffic, logs, or files beside its own secret."""
     received: list[bytes] = []
@@ -206,7 +204,7 @@ def test_the_key_is_nowhere_a_browser_or_a_log_could_show_it(
     tab.sees("Key accepted")
     tab.button("Generate Text").click()
     tab.sees("finished ·")
-    fake_api.accepted_keys = set()
+    told_api.accepted_keys = set()
     tab.button("Generate Text").click()
     tab.sees("Your API key was refused")
     pages = [tab.page.content()]
@@ -245,7 +243,7 @@ def _body(response):
         return b""
 
 
-def test_every_page_keeps_the_content_security_policy(web_server, web_home, fake_api, open_tab):
+def test_every_page_keeps_the_content_security_policy(web_server, web_home, told_api, open_tab):
     """Not one violation or script error, in light and dark, on any page."""
     for scheme in ("light", "dark"):
         tab = _logged_in(open_tab, web_server, web_home.ada, color_scheme=scheme)
@@ -275,7 +273,7 @@ def test_strangers_get_nothing_from_streamlit(web_server, path):
 
 
 def test_a_phone_has_everything_without_scrolling_sideways(
-    web_server, web_home, fake_api, open_tab
+    web_server, web_home, told_api, open_tab
 ):
     """At 390 pixels the page is as wide as the screen and the buttons work."""
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}

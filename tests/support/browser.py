@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -97,6 +97,31 @@ class Tab:
         self.field("Username").fill(username)
         self.field("Password").fill(password)
         self.button("Login").click()
+
+    def set(self, name: str, value: str, role: str = "textbox") -> None:
+        """Type into a field and let the page take it."""
+        field = self.field(name, role)
+        field.fill(value)
+        field.press("Tab")
+        self.idle()
+
+    def text(self) -> str:
+        """Return the text that is shown, the first if there are two."""
+        return self.page.locator("[data-testid=stCode] code").first.text_content() or ""
+
+    def go_to(self, page: str) -> None:
+        """Follow the link to a page and wait until it is drawn."""
+        self.page.get_by_role("link", name=page).click()
+        self.page.get_by_role("heading", name=page).wait_for()
+        self.idle()
+
+    def until(self, holds: Callable[[], object]) -> None:
+        """Wait until something holds, here or elsewhere."""
+        for _ in range(1500):
+            if holds():
+                return
+            self.page.wait_for_timeout(20)
+        raise AssertionError("it never came true")
 
     def sees(self, text: str) -> None:
         self.page.get_by_text(text).first.wait_for()

@@ -61,13 +61,7 @@ class FakeApi:
     """The server and what it saw."""
 
     def __init__(self) -> None:
-        self.behaviour = Behaviour()
-        self.accepted_keys: set[str] | None = None  # None: any
-        self.account: dict[str, Any] = account()
-        self.answers: dict[str, Any] = {}  # "GET /path" -> a document, or a Refusal
-        self.calls: list[Call] = []
-        self.disconnects = 0
-        self.finished = 0
+        self.reset()
         api = self
 
         class Handler(_Handler):
@@ -78,6 +72,16 @@ class FakeApi:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
         self._thread.start()
+
+    def reset(self) -> None:
+        """Do again as if nobody had told it anything."""
+        self.behaviour = Behaviour()
+        self.accepted_keys: set[str] | None = None  # None: any
+        self.account: dict[str, Any] = account()
+        self.answers: dict[str, Any] = {}  # "GET /path" -> a document, or a Refusal
+        self.calls: list[Call] = []
+        self.disconnects = 0
+        self.finished = 0
 
     def close(self) -> None:
         self._server.shutdown()
@@ -149,8 +153,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._prepared(api)
         elif behaviour.refusal is not None:
             self._refuse(behaviour.refusal)
-        else:
+        elif body.get("stream"):
             self._stream(behaviour, body)
+        else:
+            text = "".join(_pieces(behaviour, body["num_chars"]))
+            self._json(200, {"text": text, **_summary(body)})
 
     def _record(self, body: dict[str, Any]) -> FakeApi:
         key = self.headers.get("X-API-Key")

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from playwright.sync_api import Browser, BrowserContext
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.config import AuthSettings
-from auth.stores import open_stores
-from auth.users import generate_password
+from auth.names import Names
+from auth.stores import open_secrets, open_stores
+from auth.users import UserStore, generate_password
 from tests.support.browser import Tab
 from tests.support.fake_api import FakeApi
 
@@ -110,35 +111,85 @@ class PeopledHome:
     """A home whose store of users has people in it."""
 
     path: Path
-    ada: Person
-    root: Person
     admin: Admin
+    close: Callable[[], None]
+    _people: dict[str, Person] = field(default_factory=dict)
+
+    @property
+    def ada(self) -> Person:
+        return self._people["ada"]
+
+    @property
+    def root(self) -> Person:
+        return self._people["root"]
+
+    def person(self, name: str, roles: Sequence[str] = ("user",)) -> Person:
+        """Add somebody; a web app that runs already learns of them within a minute."""
+        password = generate_password()
+        added = self.admin.users.add(name, "acme", roles, password=password)
+        key = UserStore(open_secrets(self.settings), Names(self.settings.prefix)).key_of(name)
+        self._people[name] = Person(name, password, key or "")
+        assert added["user"] == name
+        return self._people[name]
+
+    @property
+    def settings(self) -> AuthSettings:
+        return AuthSettings.from_env({"QUILLGATE_HOME": str(self.path)})
 
 
-@pytest.fixture
-def web_home(tmp_path: Path) -> Iterator[PeopledHome]:
-    """Yield a home with `ada`, and `root` who is an admin, made by the admin's own operations."""
-    home = tmp_path / "home"
+def people(home: Path) -> PeopledHome:
+    """Return a home with `ada`, and `root` who is an admin, made by the admin's own operations."""
     stores = open_stores(AuthSettings.from_env({"QUILLGATE_HOME": str(home)}), None)
     admin = stores.admin(Actor("cli:test", "local"))
     admin.set_up()
     admin.tenants.add("acme", "standard")
-    people = {}
-    for name, roles in (("ada", ["user"]), ("root", ["user", "admin"])):
-        password = generate_password()
-        admin.users.add(name, "acme", roles, password=password)
-        people[name] = Person(name, password, stores.users.key_of(name) or "")
-    yield PeopledHome(home, people["ada"], people["root"], admin)
-    stores.close()
+    peopled = PeopledHome(home, admin, stores.close)
+    peopled.person("ada")
+    peopled.person("root", ["user", "admin"])
+    return peopled
 
 
 @pytest.fixture
-def web_server(web_home: PeopledHome, fake_api: FakeApi) -> Iterator[WebServer]:
-    """Yield a running web app in front of the API that does as it is told."""
-    server = WebServer(web_home.path, fake_api.url)
+def web_home(tmp_path: Path) -> Iterator[PeopledHome]:
+    """Yield a peopled home that the test may break."""
+    home = people(tmp_path / "home")
+    yield home
+    home.close()
+
+
+@dataclass(frozen=True)
+class WebWorld:
+    """One running web app for a whole session, in front of an API that does as it is told."""
+
+    home: PeopledHome
+    api: FakeApi
+    server: WebServer
+
+
+@pytest.fixture(scope="session")
+def web_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
+    home, api = people(tmp_path_factory.mktemp("web") / "home"), FakeApi()
+    server = WebServer(home.path, api.url)
     server.start()
-    yield server
+    yield WebWorld(home, api, server)
     server.stop()
+    api.close()
+    home.close()
+
+
+@pytest.fixture
+def web_server(web_world: WebWorld) -> WebServer:
+    """Return the session's web app, running; a test may stop and start it."""
+    if web_world.server.process is None:
+        web_world.server.start()
+    return web_world.server
+
+
+@pytest.fixture
+def told_api(web_world: WebWorld) -> FakeApi:
+    """Return the API that it asks, which has forgotten what earlier tests told it."""
+    web_world.api.reset()
+    return web_world.api
 
 
 @pytest.fixture
@@ -155,3 +206,30 @@ def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
     yield opened
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def adas_context(browser: Browser, web_world: WebWorld) -> Iterator[BrowserContext]:
+    """Yield a browser window in which ada is logged in, for a file's tests that do not log out."""
+    context = browser.new_context()
+    tab = Tab(context, web_world.server.url)
+    tab.open()
+    tab.log_in(web_world.home.ada.name, web_world.home.ada.password)
+    tab.button("Generate Text").wait_for()
+    tab.until(tab.session_cookie)
+    tab.page.close()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def adas_tab(
+    adas_context: BrowserContext, web_server: WebServer, told_api: FakeApi
+) -> Iterator[Tab]:
+    """Yield a new tab of that window, on the start page."""
+    tab = Tab(adas_context, web_server.url)
+    tab.open()
+    tab.button("Generate Text").wait_for()
+    tab.idle()
+    yield tab
+    tab.page.close()
