@@ -65,6 +65,28 @@ def limit_bars(document: Mapping[str, Any]) -> list[LimitBar]:
     return [bar for entry in (limits if isinstance(limits, list) else []) if (bar := _bar(entry))]
 
 
+def cost_line(document: Mapping[str, Any], chars: int) -> tuple[str, bool]:
+    """Return what `chars` characters cost against the limit that is nearest, and if it is enough.
+
+    Empty while the limits are not known.
+    """
+    limits = document.get("limits")
+    left = [
+        (remaining, str(entry["name"]))
+        for entry in (limits if isinstance(limits, list) else [])
+        if isinstance(entry, Mapping)
+        and str(entry.get("name")).startswith("chars_per_")
+        and isinstance(remaining := entry.get("remaining"), int)
+    ]
+    if not left:
+        return "", True
+    least, name = min(left)
+    when = {"chars_per_minute": "for now", "chars_per_day": "today"}.get(name, "this month")
+    if chars > least:
+        return f"Costs up to {chars:,} characters, and only {least:,} are left {when}.", False
+    return f"Costs up to {chars:,} of the {least:,} characters left {when}.", True
+
+
 def _bar(entry: object) -> LimitBar | None:
     if not isinstance(entry, Mapping):
         return None

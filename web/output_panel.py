@@ -10,23 +10,17 @@ import streamlit as st
 from web.api_client import ApiError
 from web.runs import Runs, RunState, RunView
 from web.sentences import beside_fields, duration, plain, sentence
+from web.texts import Text, ending, past_ending
 
 POLL_SECONDS = 0.25
 COUNTDOWN_SECONDS = 1.0
 LONG_WAIT_SECONDS = 300.0  # beyond it the countdown moves once a minute
 
 _EXPLAINED = (422, 429)  # the person can help themselves; nobody needs to look it up
-_ENDINGS = {
-    "length": "finished",
-    "stop": "finished: the model came to an end",
-    "deadline": "ended: the time for one text was over",
-}
 
 
-def output_panel(
-    runs: Runs, run_id: str | None, at_start: RunView | None, account_error: ApiError | None
-) -> None:
-    """Draw the run, and go on drawing it while something moves.
+def output_panel(runs: Runs, run_id: str, before: str, at_start: RunView) -> None:
+    """Draw a run after the text that it goes on from, and go on drawing it while something moves.
 
     `at_start` is the very look that the page drew its buttons from: a run that ended since then
     is a change that the page must be drawn for again.
@@ -36,30 +30,22 @@ def output_panel(
     def panel() -> None:
         view = runs.view(run_id)
         if view is None:
-            _draw_nothing_yet(account_error)
             return
-        _draw(view)
-        if at_start is not None and _phase(view) != _phase(at_start):
+        _draw(view, before)
+        if _phase(view) != _phase(at_start):
             st.rerun()  # the buttons beside the panel change too
 
     panel()
 
 
-def _redraw_every(view: RunView | None) -> float | None:
-    if view is None:
-        return None
-    if view.running:
-        return POLL_SECONDS
-    if view.retry_in_seconds > LONG_WAIT_SECONDS:
-        return 60.0
-    return COUNTDOWN_SECONDS if view.retry_in_seconds > 0 else None
+def draw_past(text: Text) -> None:
+    """Draw a text of this visit again."""
+    st.caption(past_ending(text))
+    _draw_text(text["before"] + text["text"])
 
 
-def _phase(view: RunView) -> tuple[bool, bool]:
-    return view.running, view.retry_in_seconds > 0
-
-
-def _draw_nothing_yet(account_error: ApiError | None) -> None:
+def draw_nothing_yet(account_error: ApiError | None) -> None:
+    """Say where the text will be, or why there may be none."""
     if account_error is not None and account_error.code == "stalled":
         st.info(
             "The API is slow to answer: it may be waking up. You can generate all the same.",
@@ -75,18 +61,34 @@ def _draw_nothing_yet(account_error: ApiError | None) -> None:
         st.caption("The text appears here, character by character.", width="content")
 
 
-def _draw(view: RunView) -> None:
+def _redraw_every(view: RunView) -> float | None:
+    if view.running:
+        return POLL_SECONDS
+    if view.retry_in_seconds > LONG_WAIT_SECONDS:
+        return 60.0
+    return COUNTDOWN_SECONDS if view.retry_in_seconds > 0 else None
+
+
+def _phase(view: RunView) -> tuple[bool, bool]:
+    return view.running, view.retry_in_seconds > 0
+
+
+def _draw(view: RunView, before: str) -> None:
     if view.state is RunState.WAITING:
         st.progress(0.0, text="Waiting for the first characters …")
     elif view.state is RunState.WRITING:
         st.progress(min(1.0, len(view.text) / view.num_chars), text=_pace(view))
     elif view.error is None:
-        st.caption(_ending(view))
+        st.caption(ending(view))
     else:
         _draw_error(view, view.error)
-    if view.text:
-        # st.code takes one line end off either side; the text keeps its own.
-        st.code(f"\n{view.text}\n", language=None, wrap_lines=True)
+    if before or view.text:
+        _draw_text(before + view.text)
+
+
+def _draw_text(text: str) -> None:
+    # st.code takes one line end off either side; the text keeps its own.
+    st.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 
 def _draw_error(view: RunView, error: ApiError) -> None:
@@ -107,17 +109,3 @@ def _draw_error(view: RunView, error: ApiError) -> None:
 def _pace(view: RunView) -> str:
     rate = len(view.text) / view.seconds if view.seconds > 0 else 0.0
     return f"{len(view.text):,} of {view.num_chars:,} characters · {rate:,.0f} a second"
-
-
-def _ending(view: RunView) -> str:
-    amount = f"{len(view.text):,} of {view.num_chars:,} characters in {view.seconds:.1f} s"
-    if view.state is RunState.STOPPED:
-        return f"stopped · {amount}"
-    reason = _ENDINGS.get(str(view.summary.get("finish_reason")), "finished")
-    parts = [reason, amount]
-    parts += [
-        f"{name} {view.summary[name]}"
-        for name in ("seed", "temperature")
-        if isinstance(view.summary.get(name), int | float)
-    ]
-    return " · ".join(parts)

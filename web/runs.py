@@ -43,11 +43,16 @@ class RunView:
 
     state: RunState
     text: str
-    num_chars: int  # asked for
+    body: Mapping[str, Any]  # what was asked for
     seconds: float  # since the start, or from start to end
     summary: Mapping[str, Any]  # the API's `done` event; empty before
     error: ApiError | None
     retry_in_seconds: float  # of a refusal that named a time; 0 when it is over
+
+    @property
+    def num_chars(self) -> int:
+        """How many characters were asked for."""
+        return int(self.body["num_chars"])
 
     @property
     def running(self) -> bool:
@@ -63,10 +68,16 @@ class Run:
     """One generation. All methods may be called from any thread."""
 
     def __init__(
-        self, *, tab: str, login_id: str, num_chars: int, call: GenerationCall, now: float
+        self,
+        *,
+        tab: str,
+        login_id: str,
+        body: Mapping[str, Any],
+        call: GenerationCall,
+        now: float,
     ) -> None:
         self.run_id = secrets.token_urlsafe(9)
-        self.tab, self.login_id, self.num_chars = tab, login_id, num_chars
+        self.tab, self.login_id, self.body = tab, login_id, body
         self._lock = threading.Lock()
         self._call = call
         self._parts: list[str] = []
@@ -85,7 +96,7 @@ class Run:
             return RunView(
                 state=self._state,
                 text=self._parts[0] if self._parts else "",
-                num_chars=self.num_chars,
+                body=self.body,
                 seconds=(now if ended is None else ended) - self._started,
                 summary=self._summary,
                 error=self._error,
@@ -145,13 +156,26 @@ class Runs:
         self._runs: dict[str, Run] = {}
         self._tab_seen: dict[str, float] = {}
 
-    def start(self, *, username: str, tab: str, login_id: str, body: Mapping[str, Any]) -> str:
-        """Begin a generation and return its id; the tab's earlier run ends and is forgotten."""
+    def start(
+        self,
+        *,
+        username: str,
+        tab: str,
+        login_id: str,
+        body: Mapping[str, Any],
+        beside: str | None = None,
+    ) -> str:
+        """Begin a generation and return its id.
+
+        The tab's earlier runs end and are forgotten, but for the one that it is to run beside.
+        """
         now = self._clock()
         call = self._api.generation()
-        run = Run(tab=tab, login_id=login_id, num_chars=int(body["num_chars"]), call=call, now=now)
+        run = Run(tab=tab, login_id=login_id, body=dict(body), call=call, now=now)
         with self._lock:
-            earlier = [held for held in self._runs.values() if held.tab == tab]
+            earlier = [
+                held for held in self._runs.values() if held.tab == tab and held.run_id != beside
+            ]
             for held in earlier:
                 del self._runs[held.run_id]
             self._runs[run.run_id] = run

@@ -12,6 +12,8 @@ FIELD_LABELS = {
     "seed": "Seed",
     "temperature": "Temperature",
     "num_chars": "Number of characters",
+    "top_k": "Top k",
+    "top_p": "Top p",
 }
 
 _BY_CODE = {

@@ -1,80 +1,69 @@
-"""Custom GPT Model: give a beginning, watch the text come, stop it when it is enough."""
+"""Custom GPT Model: give a beginning, watch the text come, stop it, go on from it, compare."""
+
+import time
 
 import streamlit as st
 
 from web import browser_session
-from web.output_panel import output_panel
-from web.request_form import LARGEST_NUM_CHARS, MAX_PROMPT_CHARS, check_form
-from web.sentences import beside_fields, plain
+from web.generate_form import draw_form, seed_was_used, set_settings
+from web.output_panel import draw_nothing_yet, draw_past, output_panel
+from web.sentences import beside_fields
 from web.services import installed
+from web.text_actions import Wish, draw_actions
+from web.texts import found, label, text_of, with_text
 
-RUN = "run_id"
+PANELS = "panels"  # what is shown beside the form: [{"id": of a run or text, "before": text}]
+TEXTS = "texts"  # of this visit, the newest first
 PROBLEMS = "form_problems"
 
 services = installed()
 session, account = browser_session.require(services)
-view = services.runs.view(st.session_state.get(RUN))
+state = st.session_state
+panels = state.setdefault(PANELS, [])
+views = [services.runs.view(panel["id"]) for panel in panels]
+
+for panel, view in zip(panels, views, strict=True):
+    if view is None or view.running or not view.text:
+        continue
+    if found(state.get(TEXTS, []), panel["id"]) is None:
+        at = time.strftime("%H:%M", time.gmtime())
+        state[TEXTS] = with_text(
+            state.get(TEXTS, []), text_of(panel["id"], panel["before"], view, f"{at} UTC")
+        )
+        services.account_views.forget(account.username)  # something was used
+texts = state.get(TEXTS, [])
 account_view = services.account_views.of(account.username)
-largest = account_view.max_num_chars or LARGEST_NUM_CHARS
+running = any(view is not None and view.running for view in views)
+waiting = any(view is not None and view.blocks_generating for view in views)
+problems = state.get(PROBLEMS) or {
+    field: text
+    for view in views
+    if view is not None
+    for field, text in beside_fields(view.error).items()
+}
 
-running = view is not None and view.running
-waiting = view is not None and view.blocks_generating
-problems = st.session_state.get(PROBLEMS) or beside_fields(view.error if view else None)
 
-
-def show_problem(field: str) -> None:
-    """Say beside a field what is wrong with it."""
-    if field in problems:
-        st.error(plain(problems[field]))
+def begin(wishes: list[Wish]) -> None:
+    """Start these generations, side by side, in the place of what was shown."""
+    shown: list[dict[str, str]] = []
+    for wish in wishes:
+        run_id = services.runs.start(
+            username=account.username,
+            tab=browser_session.tab_id(),
+            login_id=session.login_id,
+            body=wish.body,
+            beside=shown[0]["id"] if shown else None,
+        )
+        shown.append({"id": run_id, "before": wish.before})
+    state[PANELS], state[PROBLEMS] = shown, {}
+    seed_was_used(wishes[0].body)
 
 
 st.title("Custom GPT Model")
 settings, output = st.columns([5, 6], gap="medium")
 
 with settings:
-    prompt = st.text_area(
-        "Prompt",
-        key="prompt",
-        persist_state="session",
-        height=160,
-        max_chars=MAX_PROMPT_CHARS,
-        placeholder="Write a beginning, or leave it empty to let the model begin.",
-    )
-    show_problem("prompt")
-    seed = st.text_input(
-        "Seed",
-        key="seed",
-        persist_state="session",
-        placeholder="random",
-        help="The same seed with the same settings gives the same text. Empty: a random one.",
-    )
-    show_problem("seed")
-    left, right = st.columns(2)
-    with left:
-        temperature = st.number_input(
-            "Temperature",
-            key="temperature",
-            persist_state="session",
-            min_value=0.0,
-            max_value=2.0,
-            value=0.8,
-            step=0.1,
-            format="%.2f",
-            help="0 always takes the likeliest character; higher is bolder.",
-        )
-        show_problem("temperature")
-    with right:
-        num_chars = st.number_input(
-            "Number of characters",
-            key="num_chars",
-            persist_state="session",
-            min_value=1,
-            max_value=largest,
-            value=min(200, largest),
-            step=50,
-            help=f"How many to write, at most {largest:,}.",
-        )
-        show_problem("num_chars")
+    form = draw_form(account_view, problems)
     generate_at, stop_at = st.columns([2, 1])
     generate = generate_at.button(
         "Generate Text",
@@ -84,27 +73,49 @@ with settings:
         disabled=running or waiting,
     )
     stop = stop_at.button("Stop", width="stretch", shortcut="Esc", disabled=not running)
+    if texts:
+        with st.expander("Texts of this visit", icon=":material/history:"):
+            chosen = st.selectbox(
+                "Text",
+                [text["id"] for text in texts],
+                format_func=lambda text_id: label(found(texts, text_id) or texts[0]),
+            )
+            restore_at, clear_at = st.columns(2)
+            restore = restore_at.button("Restore", width="stretch", disabled=running)
+            if clear_at.button("Forget all", width="stretch", disabled=running):
+                state[TEXTS], state[PANELS] = [], []
+                st.rerun()
+        kept = found(texts, chosen)
+        if restore and kept is not None:
+            state[PANELS] = [{"id": kept["id"], "before": kept["before"]}]
+            set_settings(kept["settings"])
+            st.rerun()
 
 if stop:
-    services.runs.stop(st.session_state.get(RUN))
+    for panel in panels:
+        services.runs.stop(panel["id"])
     st.rerun()
 if generate and not running and not waiting:
-    form = check_form(
-        prompt=prompt,
-        seed=seed,
-        temperature=temperature,
-        num_chars=num_chars,
-        max_num_chars=largest,
-    )
-    st.session_state[PROBLEMS] = dict(form.problems)
+    state[PROBLEMS] = dict(form.problems)
     if not form.problems:
-        st.session_state[RUN] = services.runs.start(
-            username=account.username,
-            tab=browser_session.tab_id(),
-            login_id=session.login_id,
-            body=form.body,
-        )
+        second = [] if form.second is None else [Wish(form.second.body)]
+        begin([Wish(form.first.body), *second])
     st.rerun()
 
+wish = None
 with output:
-    output_panel(services.runs, st.session_state.get(RUN), view, account_view.error)
+    if not panels:
+        draw_nothing_yet(account_view.error)
+    for place, panel, view in zip(st.columns(len(panels) or 1), panels, views, strict=False):
+        with place:
+            text = found(texts, panel["id"])
+            if view is not None:
+                output_panel(services.runs, panel["id"], panel["before"], view)
+            elif text is not None:
+                draw_past(text)
+            if text is not None and not running:
+                url = services.settings.api_url
+                wish = draw_actions(text, api_url=url, disabled=waiting) or wish
+if wish is not None and not waiting:
+    begin([wish])
+    st.rerun()

@@ -2,82 +2,31 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from tests.support.fake_api import Behaviour, Refusal
+from tests.support.web_pages import (
+    button,
+    captions,
+    generate,
+    labels,
+    log_in,
+    open_app,
+    press,
+    until,
+)
 from tests.support.web_parts import PASSWORD
 
-SCRIPT = Path(__file__).parents[3] / "web" / "streamlit_app.py"
 pytestmark = pytest.mark.usefixtures("parts")
-
-
-@pytest.fixture(autouse=True)
-def _quiet_streamlit():
-    """Streamlit warns in every run outside its server."""
-    logging.getLogger("streamlit").setLevel(logging.ERROR)
-
-
-def _open() -> AppTest:
-    app = AppTest.from_file(str(SCRIPT), default_timeout=30).run()
-    assert not app.exception
-    return app
-
-
-def _log_in(name="ada", password=PASSWORD) -> AppTest:
-    app = _open()
-    app.text_input[0].set_value(name)
-    app.text_input[1].set_value(password)
-    _button(app, "Login").click()
-    app.run()
-    assert not app.exception
-    return app
-
-
-def _button(app, label):
-    return next(button for button in app.button if button.label == label)
-
-
-def _labels(app):
-    return [button.label for button in app.button]
-
-
-def _press(app, label):
-    _button(app, label).click()
-    app.run()
-    assert not app.exception
-    return app
-
-
-def _until(app, holds):
-    for _ in range(200):
-        if holds(app):
-            return app
-        threading.Event().wait(0.02)
-        app.run()
-        assert not app.exception
-    raise AssertionError("it never came true")
-
-
-def _generate(app):
-    _press(app, "Generate Text")
-    return _until(app, lambda app: _button(app, "Stop").disabled)
-
-
-def _captions(app):
-    return " | ".join(caption.value for caption in app.caption)
 
 
 def test_a_stranger_sees_the_login_form_and_nothing_else():
     """No page, no sidebar, no name."""
-    app = _open()
+    app = open_app()
     assert [field.label for field in app.text_input] == ["Username", "Password"]
-    assert _labels(app) == ["Login"]
+    assert labels(app) == ["Login"]
 
 
 @pytest.mark.parametrize(
@@ -85,47 +34,49 @@ def test_a_stranger_sees_the_login_form_and_nothing_else():
 )
 def test_a_failed_login_is_told_in_one_sentence(name, password):
     """The same for every cause."""
-    app = _log_in(name, password)
+    app = log_in(name, password)
     assert [error.value for error in app.error] == ["Username or password is not right."]
-    assert _labels(app) == ["Login"]
+    assert labels(app) == ["Login"]
 
 
 def test_too_many_attempts_are_told_with_a_time_even_for_the_right_password():
     """The sixth attempt is not looked at."""
-    app = _open()
+    app = open_app()
     for password in [*["wrong"] * 5, PASSWORD]:
         app.text_input[0].set_value("ada")
         app.text_input[1].set_value(password)
-        _press(app, "Login")
+        press(app, "Login")
     assert app.error[0].value.startswith("Too many attempts. Try again in ")
-    assert _labels(app) == ["Login"]
+    assert labels(app) == ["Login"]
 
 
 def test_a_logged_in_person_has_the_named_inputs_and_buttons():
     """The names that tests and notes rely on."""
-    app = _log_in()
+    app = log_in()
     fields = [*app.text_area, *app.text_input, *app.number_input]
     assert [field.label for field in fields] == [
         "Prompt",
         "Seed",
         "Temperature",
         "Number of characters",
+        "Top k",
+        "Top p",
     ]
-    assert {"Generate Text", "Stop", "Test Connection", "Logout"} <= set(_labels(app))
+    assert {"Generate Text", "Stop", "Test Connection", "Logout"} <= set(labels(app))
     assert app.title[0].value == "Custom GPT Model"
 
 
 def test_a_generation_shows_its_text_literally_and_how_it_ended(fake_api):
     """Model text with Markdown and HTML in it is text."""
     fake_api.behaviour = Behaviour(text="# <b>bold</b> ![x](http://x/y.png) $a$ :red[b]\n")
-    app = _log_in()
+    app = log_in()
     app.text_area[0].set_value("Once")
     app.text_input[0].set_value("42")
     app.number_input[1].set_value(47)
-    _generate(app)
+    generate(app)
     assert [code.value for code in app.code] == [fake_api.behaviour.text]
-    assert "finished · 47 of 47 characters" in _captions(app)
-    assert "seed 42" in _captions(app)
+    assert "finished · 47 of 47 characters" in captions(app)
+    assert "seed 42" in captions(app)
     assert fake_api.generations()[0].body == {
         "prompt": "Once",
         "seed": 42,
@@ -138,14 +89,14 @@ def test_a_generation_shows_its_text_literally_and_how_it_ended(fake_api):
 def test_stop_keeps_the_text_and_says_so(fake_api):
     """What had come stays on the page, and the API sees the person go."""
     fake_api.behaviour = Behaviour(stall_after_events=3)
-    app = _press(_log_in(), "Generate Text")
-    _until(app, lambda app: app.code)
-    assert _button(app, "Generate Text").disabled
-    _press(app, "Stop")
+    app = press(log_in(), "Generate Text")
+    until(app, lambda app: app.code)
+    assert button(app, "Generate Text").disabled
+    press(app, "Stop")
     assert app.code[0].value == fake_api.behaviour.text[:30]
-    assert "stopped · 30 of 200 characters" in _captions(app)
-    assert not _button(app, "Generate Text").disabled
-    _until(app, lambda _: fake_api.disconnects == 1)
+    assert "stopped · 30 of 200 characters" in captions(app)
+    assert not button(app, "Generate Text").disabled
+    until(app, lambda _: fake_api.disconnects == 1)
 
 
 @pytest.mark.parametrize(
@@ -160,37 +111,37 @@ def test_stop_keeps_the_text_and_says_so(fake_api):
 def test_a_refusal_is_told_in_one_plain_sentence_with_its_reference(fake_api, refusal, words):
     """One can read what happened and name it to an administrator."""
     fake_api.behaviour = Behaviour(refusal=refusal)
-    app = _generate(_log_in())
+    app = generate(log_in())
     assert [words in error.value for error in app.error] == [True]
-    assert "Reference 0f5c9d3a" in _captions(app)
+    assert "Reference 0f5c9d3a" in captions(app)
 
 
 def test_an_api_that_is_away_is_told_before_and_after_generating(fake_api):
     """The page opens all the same, and its buttons work."""
     fake_api.close()
-    app = _log_in()
+    app = log_in()
     assert "cannot be reached" in app.error[0].value
-    assert "cannot be reached" in _generate(app).error[0].value
+    assert "cannot be reached" in generate(app).error[0].value
 
 
 def test_a_429_disables_generating_until_its_time_is_over(fake_api):
     """The countdown is told, and afterwards one can generate again."""
     fake_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 1))
-    app = _log_in()
-    _press(app, "Generate Text")
-    _until(app, lambda app: app.warning)
+    app = log_in()
+    press(app, "Generate Text")
+    until(app, lambda app: app.warning)
     assert "Try again in 1 s." in app.warning[0].value
-    assert _button(app, "Generate Text").disabled
-    _until(app, lambda app: not _button(app, "Generate Text").disabled)
+    assert button(app, "Generate Text").disabled
+    until(app, lambda app: not button(app, "Generate Text").disabled)
     fake_api.behaviour = Behaviour()
-    assert _generate(app).code
+    assert generate(app).code
 
 
 def test_a_422_is_told_beside_its_field(fake_api):
     """The message stands under the input that it is about, as plain text."""
     errors = [{"field": "seed", "message": "not *this* one"}]
     fake_api.behaviour = Behaviour(refusal=Refusal(422, "invalid_request", errors=errors))
-    app = _generate(_log_in())
+    app = generate(log_in())
     assert [error.value for error in app.error] == [
         "not &#42;this&#42; one",
         "Please look at the marked field.",
@@ -199,45 +150,45 @@ def test_a_422_is_told_beside_its_field(fake_api):
 
 def test_what_is_wrong_at_once_is_not_even_sent(fake_api):
     """A seed that is none is told at its field."""
-    app = _log_in()
+    app = log_in()
     app.text_input[0].set_value("forty-two")
-    _press(app, "Generate Text")
+    press(app, "Generate Text")
     assert "whole number" in app.error[0].value
     assert fake_api.generations() == []
     app.text_input[0].set_value("42")
-    assert _generate(app).code
+    assert generate(app).code
 
 
 def test_logout_shows_the_form_and_a_copied_token_stays_dead():
     """Another tab with the same login is logged out at its next action."""
-    app, copy = _log_in(), _open()
+    app, copy = log_in(), open_app()
     copy.session_state["_session_token"] = app.session_state["_session_token"]
-    assert "Generate Text" in _labels(copy.run())
-    _press(app, "Logout")
-    assert _labels(app) == ["Login"]
-    assert _labels(copy.run()) == ["Login"]
+    assert "Generate Text" in labels(copy.run())
+    press(app, "Logout")
+    assert labels(app) == ["Login"]
+    assert labels(copy.run()) == ["Login"]
 
 
 def test_logout_ends_the_generation(fake_api):
     """Nothing is written on for someone who has left."""
     fake_api.behaviour = Behaviour(stall_after_events=1)
-    app = _press(_log_in(), "Generate Text")
-    _until(app, lambda app: app.code)
-    _press(app, "Logout")
-    _until(app, lambda _: fake_api.disconnects == 1)
+    app = press(log_in(), "Generate Text")
+    until(app, lambda app: app.code)
+    press(app, "Logout")
+    until(app, lambda _: fake_api.disconnects == 1)
 
 
 def test_a_disabled_person_is_out_at_the_next_action(users, parts):
     """The store's word counts, not the login's."""
-    app = _log_in()
+    app = log_in()
     users.accounts["ada"] = replace(users.accounts["ada"], disabled=True)
     parts.accounts.refresh()
-    assert _labels(app.run()) == ["Login"]
+    assert labels(app.run()) == ["Login"]
 
 
 def test_test_connection_tells_each_step(fake_api):
     """What works and what was seen, in the sidebar."""
-    app = _press(_log_in(), "Test Connection")
+    app = press(log_in(), "Test Connection")
     shown = " ".join(element.value for element in app.sidebar.markdown)
     for words in ("Reachable", "Key accepted", "Model", "demo"):
         assert words in shown
@@ -245,23 +196,24 @@ def test_test_connection_tells_each_step(fake_api):
 
 def test_no_page_shows_or_keeps_the_key(users, fake_api):
     """Not in any element, and not in the session's state, also after a generation."""
-    app = _generate(_log_in())
-    _press(app, "Test Connection")
+    app = generate(log_in())
+    press(app, "Test Connection")
     for page in ("app_pages/usage.py", "app_pages/my_key.py", "app_pages/generate.py"):
         app.switch_page(page).run()
         assert not app.exception
         assert users.key not in str(app)
     state = app.session_state._state.filtered_state
-    assert "run_id" in state
+    assert state["panels"]
+    assert state["texts"]
     assert users.key not in repr(app.session_state._state._state)
     # Nothing that is kept leads to a key either: plain values and what Test Connection saw.
     kept = {type(value) for value in state.values()}
-    assert kept <= {str, int, float, dict, list, type(None)}
+    assert kept <= {str, int, float, bool, dict, list, type(None)}
 
 
 def test_my_key_says_what_the_key_may(fake_api):
     """Name, plan, scopes and expiry of one's own key."""
-    app = _log_in().switch_page("app_pages/my_key.py").run()
+    app = log_in().switch_page("app_pages/my_key.py").run()
     shown = " ".join(element.value for element in app.markdown)
     for words in ("standard", "acme", "never", "7kTq2mXw9ZpA"):
         assert words in shown
@@ -271,7 +223,7 @@ def test_usage_and_key_pages_survive_an_api_that_is_away(fake_api):
     """One sentence, no exception."""
     fake_api.close()
     for page in ("app_pages/my_key.py", "app_pages/usage.py"):
-        app = _log_in().switch_page(page).run()
+        app = log_in().switch_page(page).run()
         assert not app.exception
         assert "cannot be reached" in app.error[0].value
 
@@ -294,7 +246,7 @@ TENANTS = {"tenants": [{"tenant": "acme", "plan": "standard", "state": "active"}
 def test_usage_shows_what_is_left_and_what_was_used(fake_api):
     """Limits as bars, days as a chart, sums as numbers."""
     fake_api.answers["GET /v1/usage"] = USED
-    app = _log_in().switch_page("app_pages/usage.py").run()
+    app = log_in().switch_page("app_pages/usage.py").run()
     assert not app.exception
     assert [(metric.label, metric.value) for metric in app.metric] == [
         ("Characters", "7,000"),
@@ -315,14 +267,14 @@ def admin_api(fake_api):
 
 
 def _admin():
-    app = _log_in("root").switch_page("app_pages/admin.py").run()
+    app = log_in("root").switch_page("app_pages/admin.py").run()
     assert not app.exception
     return app
 
 
 def test_the_admin_page_is_not_there_for_others(admin_api):
     """It is not in their pages, and the API is not asked in their name."""
-    app = _log_in()
+    app = log_in()
     with pytest.raises(ValueError, match="admin"):
         app.switch_page("app_pages/admin.py")
     assert not [call for call in admin_api.calls if "/admin/" in call.path]
@@ -344,7 +296,7 @@ def test_an_issued_key_is_shown_once(admin_api):
     admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
     app = _admin()
     next(field for field in app.text_input if field.label == "Name of the key").set_value(" ci2 ")
-    _press(app, "Issue")
+    press(app, "Issue")
     assert [code.value for code in app.code] == ["qg_live_brand_new"]
     body = next(call.body for call in admin_api.calls if call.method == "POST")
     assert (body["tenant"], body["name"], body["scopes"]) == ("acme", "ci2", ["generate"])
@@ -358,12 +310,12 @@ def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
     app = _admin()
     chosen = next(box for box in app.selectbox if box.label == "Key")
     assert chosen.options == ["ci · AAAAAAAAAAAA"]
-    assert _button(app, "Rotate").disabled  # nothing is chosen beforehand
+    assert button(app, "Rotate").disabled  # nothing is chosen beforehand
     app = chosen.set_value("AAAAAAAAAAAA").run()
-    assert _press(app, "Revoke").error[0].value == "A revocation needs a reason."
+    assert press(app, "Revoke").error[0].value == "A revocation needs a reason."
     reason = next(field for field in app.text_input if field.label == "Reason of a revocation")
     reason.set_value("leaked")
-    _press(app, "Revoke")
+    press(app, "Revoke")
     assert [told.value for told in app.success] == ["The key is revoked."]
     assert not app.run().success
     body = next(call.body for call in admin_api.calls if call.method == "POST")
@@ -378,7 +330,7 @@ def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
     admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/rotate"] = {"key": key}
     app = _admin()
     next(box for box in app.selectbox if box.label == "Key").set_value("AAAAAAAAAAAA").run()
-    _press(app, "Rotate")
+    press(app, "Rotate")
     assert users.kept == [("ada", key)]
     assert "forwards now" in app.success[0].value
     assert not app.code
@@ -388,8 +340,8 @@ def test_a_person_rotates_their_own_key_and_stays_logged_in(fake_api, users):
     """One button; the next call goes out with the new secret."""
     key = f"qg_live_{'n' * 12}_made-up"
     fake_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
-    app = _log_in().switch_page("app_pages/my_key.py").run()
-    _press(app, "Rotate")
+    app = log_in().switch_page("app_pages/my_key.py").run()
+    press(app, "Rotate")
     assert users.kept == [("ada", key)]
     assert "nothing for you to do" in app.success[0].value
     assert fake_api.calls[-1].key == key
@@ -399,7 +351,7 @@ def test_a_person_rotates_their_own_key_and_stays_logged_in(fake_api, users):
 def test_a_person_is_told_before_their_key_expires(fake_api, days, said):
     """What the API says of the expiry is said on the page of the key."""
     fake_api.account |= {"expires_at": 1_900_000_000, "expires_in_days": days}
-    app = _log_in().switch_page("app_pages/my_key.py").run()
+    app = log_in().switch_page("app_pages/my_key.py").run()
     assert f"expires within {said}, on 17 March 2030" in app.warning[0].value
 
 
@@ -412,14 +364,14 @@ def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
     next(box for box in app.selectbox if box.placeholder == "Choose a tenant").set_value(
         "acme"
     ).run()
-    _press(app, "Disable")
+    press(app, "Disable")
     assert app.error[0].value == "acme &#42;cannot&#42; be disabled"
 
 
 def test_the_audit_can_be_verified(admin_api):
     """The answer says how many records are whole."""
     admin_api.answers["GET /v1/admin/audit/verify"] = {"whole": True, "records": 12}
-    assert "12 records" in _press(_admin(), "Verify the chain").success[0].value
+    assert "12 records" in press(_admin(), "Verify the chain").success[0].value
 
 
 def test_an_admins_key_without_the_scope_gets_a_sentence(admin_api):

@@ -12,7 +12,7 @@ def _page() -> None:
     from web.runs import RunState, RunView
 
     def look(state: RunState) -> RunView:
-        return RunView(state, "", 200, 0.1, {}, None, 0.0)
+        return RunView(state, "", {"num_chars": 200}, 0.1, {}, None, 0.0)
 
     class EndedSince:
         """The run as it is a moment after the page looked."""
@@ -22,7 +22,7 @@ def _page() -> None:
 
     draws = st.session_state["draws"] = st.session_state.get("draws", 0) + 1
     page_saw = look(RunState.WRITING if draws == 1 else RunState.DONE)
-    output_panel(EndedSince(), "run", page_saw, None)  # type: ignore[arg-type]  # all it asks for
+    output_panel(EndedSince(), "run", "", page_saw)  # type: ignore[arg-type]  # all it asks for
 
 
 def test_a_run_that_ends_between_two_looks_draws_the_page_again():

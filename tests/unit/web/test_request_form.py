@@ -2,7 +2,7 @@
 
 import pytest
 
-from web.request_form import MAX_SEED, check_form
+from web.request_form import MAX_PROMPT_CHARS, MAX_SEED, check_form, continued
 
 GOOD = {
     "prompt": "Hello",
@@ -26,11 +26,27 @@ def test_a_good_form_is_a_streamed_request():
     }
 
 
-def test_what_is_left_empty_is_left_to_the_api():
-    """No prompt and no seed are not sent as empty ones."""
-    body = check_form(**GOOD | {"prompt": "", "seed": "  "}).body
-    assert "prompt" not in body
-    assert "seed" not in body
+def test_an_empty_prompt_is_left_to_the_api_and_an_empty_seed_is_drawn():
+    """The page can show which seed it was; two draws differ."""
+    drawn = {check_form(**GOOD | {"prompt": "", "seed": "  "}).body["seed"] for _ in range(5)}
+    assert len(drawn) > 1
+    assert all(0 <= seed <= MAX_SEED for seed in drawn)
+    assert "prompt" not in check_form(**GOOD | {"prompt": ""}).body
+
+
+def test_sampling_settings_are_sent_only_when_they_are_set():
+    """Empty means all characters, which is the API's default."""
+    assert "top_k" not in check_form(**GOOD).body
+    body = check_form(**GOOD, top_k=5, top_p=0.9).body
+    assert (body["top_k"], body["top_p"]) == (5, 0.9)
+
+
+def test_writing_on_gives_the_model_the_end_of_all_that_is_there():
+    """The prompt is what a prompt may hold of the earlier prompt and its text."""
+    body = {"prompt": "ab", "seed": 1, "num_chars": 5, "stream": True}
+    assert continued(body, "cd", 7) == {**body, "prompt": "abcd", "seed": 7}
+    long = continued(body, "x" * MAX_PROMPT_CHARS, 7)["prompt"]
+    assert long == "x" * MAX_PROMPT_CHARS
 
 
 def test_the_whole_range_of_seeds_is_open():
@@ -56,6 +72,11 @@ def test_the_whole_range_of_seeds_is_open():
         ("num_chars", 1001),
         ("num_chars", 1.5),
         ("num_chars", None),
+        ("top_k", 0),
+        ("top_k", 1.5),
+        ("top_p", 0.0),
+        ("top_p", 1.1),
+        ("top_p", float("nan")),
     ],
 )
 def test_a_value_out_of_range_is_told_at_its_field_and_nothing_is_sent(field, value):

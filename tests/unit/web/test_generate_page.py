@@ -1,0 +1,206 @@
+"""The generation page: seeds, presets, comparing, writing on, and the texts of a visit."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.fake_api import Behaviour, Refusal
+from tests.support.web_pages import (
+    button,
+    captions,
+    field,
+    generate,
+    labels,
+    log_in,
+    press,
+)
+from web.snippets import snippets
+
+pytestmark = pytest.mark.usefixtures("parts")
+
+
+def _bodies(api):
+    return [call.body for call in api.generations()]
+
+
+def test_each_text_gets_a_seed_of_its_own_unless_it_is_kept(fake_api):
+    """The seed that was drawn stands in the field; Keep holds it, Roll puts another one there."""
+    app = generate(log_in())
+    first = _bodies(fake_api)[0]["seed"]
+    assert field(app, "Seed").value == str(first)
+    assert f"seed {first}" in captions(app)
+    second = _bodies(fake_api)[-1]["seed"] if generate(app) else None
+    assert second != first
+    field(app, "Keep").set_value(True)
+    assert _bodies(fake_api)[-1]["seed"] == second if generate(app) else False
+    press(app, "Roll")
+    rolled = int(field(app, "Seed").value)
+    assert rolled != second
+    generate(app)
+    assert _bodies(fake_api)[-1]["seed"] == rolled
+
+
+def test_a_typed_seed_is_kept(fake_api):
+    """Whoever types a seed wants that text, and the next ones with it."""
+    app = log_in()
+    field(app, "Seed").set_value("42")
+    for _ in range(2):
+        generate(app)
+    assert [body["seed"] for body in _bodies(fake_api)] == [42, 42]
+
+
+def test_a_rolled_seed_is_used_once_without_keep(fake_api):
+    """Roll says which seed comes next; the one after it is new again."""
+    app = press(log_in(), "Roll")
+    rolled = int(field(app, "Seed").value)
+    generate(generate(app))
+    seeds = [body["seed"] for body in _bodies(fake_api)]
+    assert seeds[0] == rolled
+    assert seeds[1] != rolled
+
+
+def test_presets_and_more_reach_the_request(fake_api):
+    """A preset fills the fields; top k and top p are sent when they are set."""
+    app = log_in()
+    next(group for group in app.button_group if group.label == "Preset").set_value("Bold")
+    app.run()
+    assert field(app, "Temperature").value == 1.2
+    field(app, "Top k").set_value(7)
+    generate(app)
+    body = _bodies(fake_api)[0]
+    assert (body["temperature"], body["top_k"], body["top_p"]) == (1.2, 7, 0.95)
+
+
+def test_two_temperatures_run_side_by_side_on_one_seed(fake_api):
+    """Two texts stand beside each other, told apart by their temperature."""
+    app = log_in()
+    field(app, "Compare two temperatures").set_value(True).run()
+    field(app, "Second temperature").set_value(1.5)
+    generate(app)
+    first, second = sorted(_bodies(fake_api), key=lambda body: body["temperature"])
+    assert (first["temperature"], second["temperature"]) == (0.8, 1.5)
+    assert first["seed"] == second["seed"]
+    assert len(app.code) == 2
+    assert "temperature 0.8" in captions(app)
+    assert "temperature 1.5" in captions(app)
+    assert labels(app).count("Continue") == 2
+
+
+def test_continue_writes_on_and_shows_the_whole(fake_api):
+    """The model is given what is there; the page shows both parts as one text."""
+    app = log_in()
+    field(app, "Prompt").set_value("Once ")
+    text = generate(app).code[0].value
+    fake_api.behaviour = Behaviour(text="and on ")
+    generate(app, "Continue")
+    assert _bodies(fake_api)[1]["prompt"] == "Once " + text
+    assert app.code[0].value.startswith(text + "and on and on")
+    assert len(app.code[0].value) == 400
+
+
+def test_regenerate_changes_the_seed_alone_and_same_again_nothing(fake_api):
+    """What is in the form meanwhile does not matter: it is that text's own call."""
+    app = generate(log_in())
+    field(app, "Prompt").set_value("something else")
+    generate(app, "Regenerate")
+    field(app, "Temperature").set_value(2.0)
+    generate(app, "Same again")
+    first, second, third = _bodies(fake_api)
+    assert second["seed"] != first["seed"]
+    assert {**second, "seed": 0} == {**first, "seed": 0}
+    assert third == second
+
+
+def test_the_visits_texts_can_be_brought_back(fake_api):
+    """Restore shows an earlier text and puts its settings into the form; Forget all clears."""
+    app = log_in()
+    field(app, "Prompt").set_value("first")
+    generate(app)
+    seed = field(app, "Seed").value
+    field(app, "Prompt").set_value("second")
+    fake_api.behaviour = Behaviour(text="other ")
+    generate(app)
+    assert len(field(app, "Text").options) == 2
+    field(app, "Text").set_value(app.session_state["texts"][1]["id"]).run()
+    press(app, "Restore")
+    assert field(app, "Prompt").value == "first"
+    assert field(app, "Seed").value == seed
+    assert app.code[0].value.startswith("Shall I compare")
+    assert "Continue" in labels(app)
+    press(app, "Forget all")
+    assert not app.code
+    assert "Restore" not in labels(app)
+
+
+def test_what_is_set_survives_a_look_at_another_page(fake_api):
+    """Coming back, the form says what it said."""
+    app = log_in()
+    field(app, "Prompt").set_value("here")
+    field(app, "Temperature").set_value(1.1).run()
+    app.switch_page("app_pages/my_key.py").run()
+    app.switch_page("app_pages/generate.py").run()
+    assert not app.exception
+    assert (field(app, "Prompt").value, field(app, "Temperature").value) == ("here", 1.1)
+
+
+def test_the_cost_is_told_beside_what_is_left(fake_api):
+    """And when it is more than is left, that is told before the API refuses."""
+    app = log_in()
+    assert "Costs up to 200 of the 41,200 characters left for now." in captions(app)
+    fake_api.account["limits"][1]["remaining"] = 150
+    generate(app)
+    assert "only 150 are left" in captions(app)
+
+
+def test_a_429_disables_what_would_generate(fake_api):
+    """Not only Generate Text: Continue and the others wait too."""
+    app = generate(log_in())
+    fake_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 60))
+    generate(app, "Same again")
+    assert button(app, "Generate Text").disabled
+    press(app, "Restore")
+    assert "Continue" in labels(app)
+
+
+PROMPT = 'it\'s "so" $HOME `x`\n'
+
+
+def test_the_python_program_makes_the_call_that_was_made(fake_api):
+    """Run as it is shown, it sends the same body with the environment's key and prints the text."""
+    body = {"prompt": PROMPT, "seed": 2**63 - 1, "num_chars": 50}
+    program = snippets(fake_api.url, body)["Python"][1]
+    environ = {"GPT_API_KEY": "qg_live_made_up"}
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environ, check=True, capture_output=True, text=True
+    )
+    call = fake_api.generations()[-1]
+    assert (call.body, call.key) == (body, "qg_live_made_up")
+    assert ended.stdout == fake_api.behaviour.text[:50] + "\n"
+
+
+def test_the_curl_line_survives_the_shell():
+    """A shell gives curl the body as it is, and the key from the environment."""
+    body = {"prompt": PROMPT, "seed": 2**63 - 1}
+    program = snippets("http://x", body)["curl"][1]
+    script = 'curl() { for one in "$@"; do printf \'%s\\0\' "$one"; done; }\n' + program
+    ended = subprocess.run(
+        ["/bin/sh", "-c", script],
+        env={"GPT_API_KEY": "qg_live_made_up"},
+        capture_output=True,
+        check=True,
+    )
+    given = ended.stdout.decode().split("\0")
+    assert given[1] == "http://x/generate"
+    assert "X-API-Key: qg_live_made_up" in given
+    assert json.loads(given[given.index("--data-raw") + 1]) == body
+
+
+def test_a_javascript_program_sends_every_digit_of_a_seed():
+    """JSON is written out as it is: a number literal would lose what a double cannot hold."""
+    program = snippets("http://x", {"seed": 2**63 - 1})["JavaScript"][1]
+    sent = json.loads(next(line for line in program.splitlines() if "body:" in line)[8:-1])
+    assert json.loads(sent) == {"seed": 2**63 - 1}

@@ -1,0 +1,102 @@
+"""The texts of a visit: what was asked, what came, how it ended; kept with the tab alone.
+
+Plain values, so that they can stand in Streamlit's session state. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from web.runs import RunState, RunView
+
+KEPT = 20
+_SETTINGS = ("prompt", "seed", "temperature", "num_chars", "top_k", "top_p")
+_ENDINGS = {
+    "length": "finished",
+    "stop": "finished: the model came to an end",
+    "deadline": "ended: the time for one text was over",
+}
+
+Text = dict[str, Any]
+
+
+def text_of(run_id: str, before: str, view: RunView, at: str) -> Text:
+    """Return an ended run as a text; `before` is what it went on from, `at` the time of day."""
+    summary = view.summary
+    reason = str(summary.get("finish_reason")) if view.state is RunState.DONE else view.state.value
+    return {
+        "id": run_id,
+        "at": at,
+        "before": before,
+        "text": view.text,
+        "settings": {name: view.body[name] for name in _SETTINGS if name in view.body},
+        "model": str(summary.get("model") or ""),
+        "finish_reason": reason,
+        "seconds": round(view.seconds, 3),
+    }
+
+
+def with_text(texts: Iterable[Text], text: Text) -> list[Text]:
+    """Return the texts, newest first, with `text` as the next one, and none too many."""
+    earlier = list(texts)
+    number = earlier[0]["number"] + 1 if earlier else 1
+    return [{**text, "number": number}, *earlier][:KEPT]
+
+
+def found(texts: Iterable[Text], text_id: str | None) -> Text | None:
+    return next((one for one in texts if one["id"] == text_id), None)
+
+
+def label(text: Text) -> str:
+    """Return a text in a line of its own, for choosing among texts: Streamlit goes by the label."""
+    settings = text["settings"]
+    whole = text["before"] + text["text"]
+    beginning = " ".join(whole.split())[:40]
+    return (
+        f"{text['number']} · {text['at']} · {len(whole):,} characters"
+        f" · seed {settings.get('seed')} · temperature {settings.get('temperature')}"
+        f" · {beginning}"
+    ).strip()
+
+
+def ending(view: RunView) -> str:
+    """Return in a line how a run that did not fail ended, and what it was."""
+    amount = f"{len(view.text):,} of {view.num_chars:,} characters in {view.seconds:.1f} s"
+    if view.state is RunState.STOPPED:
+        return f"stopped · {amount}"
+    reason = _ENDINGS.get(str(view.summary.get("finish_reason")), "finished")
+    parts = [reason, amount]
+    parts += [
+        f"{name} {view.summary[name]}"
+        for name in ("seed", "temperature")
+        if isinstance(view.summary.get(name), int | float)
+    ]
+    usage = view.summary.get("usage")
+    charged = usage.get("charged_chars") if isinstance(usage, Mapping) else None
+    if isinstance(charged, int):
+        parts.append(f"cost {charged:,}")
+    return " · ".join(parts)
+
+
+def past_ending(text: Text) -> str:
+    """Return the same for a text of this visit that is shown again."""
+    settings = text["settings"]
+    asked = settings.get("num_chars", 0)
+    return (
+        f"from {text['at']} · {len(text['text']):,} of {asked:,} characters"
+        f" · seed {settings.get('seed')} · temperature {settings.get('temperature')}"
+    )
+
+
+def as_json(text: Text) -> str:
+    """Return a text with all that it takes to get it again, as a file."""
+    told = {
+        **text["settings"],
+        "model": text["model"],
+        "continued_from": text["before"] or None,
+        "text": text["text"],
+        "finish_reason": text["finish_reason"],
+    }
+    return json.dumps(told, ensure_ascii=False, indent=2) + "\n"
