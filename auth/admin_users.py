@@ -10,7 +10,7 @@ from auth.admin_context import AdminContext, answered, check_name
 from auth.admin_keys import KeyAdmin, KeySettings
 from auth.api_key import parse
 from auth.changes import Entry
-from auth.errors import AdminRefusedError, InvalidApiKeyError
+from auth.errors import AdminRefusedError, InvalidApiKeyError, UnknownNameError
 from auth.principal import Scope
 from auth.users import (
     WEB_KEY_SECONDS,
@@ -20,12 +20,17 @@ from auth.users import (
     Users,
     generate_password,
     hash_password,
+    is_password,
     with_password,
     with_user,
 )
 from auth.views import user_view
 
 USER_SCOPES = frozenset({Scope.GENERATE, Scope.USAGE_READ, Scope.KEY_ROTATE})
+
+
+class WrongPasswordError(AdminRefusedError):
+    """The present password is another one."""
 
 
 class UserAdmin:
@@ -103,6 +108,20 @@ class UserAdmin:
         )
         return view | _shown(chosen, password)
 
+    def change_password(self, name: str, *, key_id: str, current: str, new: str) -> dict[str, Any]:
+        """Let a user change their own password; `key_id` is of the key that is used for it.
+
+        Raise WrongPasswordError for a wrong present one, also for a user of another key.
+        """
+        user = self._context.web_users().get(name)
+        if user is None or user.disabled or user.key_id != key_id:
+            raise WrongPasswordError("is not right")
+        if not is_password(current, user.password_hash):
+            raise WrongPasswordError("is not right")
+        if new == current:
+            raise AdminRefusedError("the new password is the present one: choose another")
+        return self.set_password(name, new, must_change=False)
+
     def set_roles(self, name: str, roles: Iterable[str]) -> dict[str, Any]:
         """Give a user other roles, and their key the scope that goes with them."""
         granted = checked_roles(roles)
@@ -173,7 +192,7 @@ def checked_roles(names: Iterable[str]) -> frozenset[Role]:
 def _found(users: Users, name: str) -> User:
     user = users.get(name)
     if user is None:
-        raise AdminRefusedError(f"there is no user {name}")
+        raise UnknownNameError(f"there is no user {name}")
     return user
 
 

@@ -74,6 +74,13 @@ def hash_password(password: str) -> str:
     return bcrypt.hashpw(password.encode(), bcrypt.gensalt(BCRYPT_COST)).decode("ascii")
 
 
+def is_password(password: str, password_hash: str) -> bool:
+    """Say whether the password is the hash's; one that could be none costs as much."""
+    usable = len(password.encode()) <= MAX_PASSWORD_BYTES and "\0" not in password
+    matches = bcrypt.checkpw((password if usable else "").encode(), password_hash.encode())
+    return matches and usable
+
+
 def generate_password() -> str:
     """Return a random password that can be read aloud and typed."""
     alphabet = string.ascii_letters + string.digits
