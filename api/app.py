@@ -27,7 +27,17 @@ from api.lifecycle import Engine, Lifecycle, ModelUnusableError
 from api.limits.limiter import LimiterEvent, RedisLimiter
 from api.parts import Keyring, Limiter, Service, service
 from api.routes import admin as admin_routes
-from api.routes import admin_limits, completions, docs, generate, health, key, usage
+from api.routes import (
+    admin_limits,
+    admin_load,
+    admin_users,
+    completions,
+    docs,
+    generate,
+    health,
+    key,
+    usage,
+)
 from api.telemetry import Metrics
 from api.throttle import Throttle
 from api.tracing import NoTracing, OtlpTracing, Tracing
@@ -44,6 +54,8 @@ BLUEPRINTS = (
     key.blueprint,
     usage.blueprint,
     admin_routes.blueprint,
+    admin_load.blueprint,
+    admin_users.blueprint,
     admin_limits.blueprint,
 )
 

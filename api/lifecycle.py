@@ -53,6 +53,21 @@ class Generation(Protocol):
     def abort(self) -> None: ...
 
 
+class EngineStats(Protocol):
+    """One moment's numbers of the generator."""
+
+    @property
+    def slots(self) -> int: ...
+    @property
+    def running(self) -> int: ...
+    @property
+    def waiting(self) -> int: ...
+    @property
+    def generated_chars(self) -> int: ...
+    @property
+    def chars_per_second(self) -> float: ...
+
+
 class Engine(Protocol):
     """What the service needs of `api.gpt.engine.Engine`, which brings torch with it."""
 
@@ -65,6 +80,7 @@ class Engine(Protocol):
     @property
     def start_text(self) -> str: ...
     def submit(self, request: GenerationRequest) -> Generation: ...
+    def stats(self) -> EngineStats: ...
     def drain(self, timeout_seconds: float) -> bool: ...
     def close(self) -> None: ...
 
@@ -117,6 +133,10 @@ class Lifecycle:
     @property
     def model_name(self) -> str | None:
         return None if self._engine is None else self._engine.model_name
+
+    def stats(self) -> EngineStats | None:
+        """Return the generator's numbers, None before there is one."""
+        return None if self._engine is None else self._engine.stats()
 
     def engine(self) -> Engine:
         """Return the engine. Raise ProblemError `model_loading` while there is none to use."""

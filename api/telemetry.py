@@ -175,6 +175,15 @@ class Metrics:
             registry=self.registry,
         ).set_function(lambda: keyring.problem is not None)
 
+    def refusals(self) -> dict[str, int]:
+        """Return how often each code was answered since the start."""
+        return {
+            sample.labels["code"]: int(sample.value)
+            for metric in self.problems.collect()
+            for sample in metric.samples
+            if sample.name.endswith("_total")
+        }
+
     def serve(self, host: str, port: int) -> None:
         """Serve `/metrics` on a port of its own. Raise OSError if it cannot be had."""
         start_http_server(port, addr=host, registry=self.registry)

@@ -231,3 +231,60 @@ def test_a_dry_run_says_what_would_be_and_charges_nothing(live_api):
     for value in ("true", "yes", ""):
         answer = live_api.server.post(f"/generate?dry_run={value}", key, num_chars=1)
         assert answer.json()["errors"] == [{"field": "dry_run", "message": "must be 0 or 1"}]
+
+
+def test_an_admin_sees_the_load_and_each_tenants_days(live_api, admin_key):
+    """This instance's numbers, refusals by reason, and thirty days of every tenant."""
+    issued = live_api.issue()
+    assert live_api.server.post("/generate", issued["key"], num_chars=7).status_code == 200
+    assert live_api.server.post("/generate", issued["key"], num_chars=0).status_code == 422
+    load = live_api.server.get("/v1/admin/load", admin_key).json()
+    assert load["slots"] >= 1
+    assert load["running"] >= 0
+    assert load["refused"]["invalid_request"] >= 1
+    used = live_api.server.get("/v1/admin/usage", admin_key).json()["tenants"]
+    mine = next(one for one in used if one["tenant"] == issued["tenant"])
+    assert (len(mine["chars"]), mine["chars"][-1], mine["requests"]) == (30, 7, 1)
+
+
+def test_an_admin_keeps_the_web_users(live_api, admin_key):
+    """Add, set role, disable, reset password, assign key: each as the command line does it."""
+    issued = live_api.issue()
+    body = {"user": "mary", "tenant": issued["tenant"]}
+    added = call(live_api, "POST", "/v1/admin/users", admin_key, json=body).json()
+    assert (added["must_change_password"], len(added["password"])) == (True, 20)
+    assert call(live_api, "POST", "/v1/admin/users", admin_key, json=body).status_code == 409
+    changed = {"role": "admin", "state": "disabled"}
+    view = call(live_api, "PATCH", "/v1/admin/users/mary", admin_key, json=changed).json()
+    assert (view["roles"], view["state"]) == (["admin", "user"], "disabled")
+    again = call(live_api, "POST", "/v1/admin/users/mary/password", admin_key).json()
+    assert again["password"] != added["password"]
+    given = {"key": issued["key"]}
+    view = call(live_api, "POST", "/v1/admin/users/mary/key", admin_key, json=given).json()
+    assert view["key_id"] == issued["key_id"]
+    listed = live_api.server.get("/v1/admin/users", admin_key).json()["users"]
+    assert "mary" in [one["user"] for one in listed]
+    assert "password" not in str(listed).replace("must_change_password", "").replace(
+        "password_changed_at", ""
+    )
+    unknown = call(live_api, "PATCH", "/v1/admin/users/nobody", admin_key, json={"role": "user"})
+    assert unknown.status_code == 404
+
+
+def test_a_person_changes_their_own_password_with_the_present_one(live_api):
+    """Only with the present password and with the very key that is forwarded for them."""
+    tenant = live_api.tenant()
+    added = live_api.admin.users.add("john", tenant)
+    key = live_api.admin._context.users.key_of("john")
+    body = {"user": "john", "current_password": added["password"], "new_password": "x" * 12}
+    stranger = live_api.issue()["key"]
+    for wrong_key, wrong in ((stranger, body), (key, {**body, "current_password": "wrong"})):
+        refused = call(live_api, "POST", "/v1/user/password", wrong_key, json=wrong)
+        assert refused.status_code == 422
+        assert [one["field"] for one in refused.json()["errors"]] == ["current_password"]
+    short = call(live_api, "POST", "/v1/user/password", key, json={**body, "new_password": "x"})
+    assert short.status_code == 409
+    assert "at least 10 characters" in short.json()["detail"]
+    changed = call(live_api, "POST", "/v1/user/password", key, json=body)
+    assert changed.json()["must_change_password"] is False
+    assert call(live_api, "POST", "/v1/user/password", key, json=body).status_code == 422

@@ -26,6 +26,15 @@ class ScriptedResult:
     error: str | None = None
 
 
+@dataclass(frozen=True)
+class ScriptedStats:
+    slots: int = 4
+    running: int = 2
+    waiting: int = 1
+    generated_chars: int = 1000
+    chars_per_second: float = 12.5
+
+
 class ScriptedGeneration:
     def __init__(self, engine: ScriptedEngine, request: GenerationRequest) -> None:
         self._engine, self.request = engine, request
@@ -115,6 +124,9 @@ class ScriptedEngine:
         self.running.add(generation)
         generation.start()
         return generation
+
+    def stats(self) -> ScriptedStats:
+        return ScriptedStats()
 
     def drain(self, timeout_seconds: float) -> bool:
         self.refuse = EngineRefusedError("draining", 1)

@@ -1,0 +1,76 @@
+"""What an admin watches: this instance's load now, and what each tenant used day by day.
+
+The load is this process's alone, since it started; usage comes from the counters that enforce, and
+is 503 while they cannot be read.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from flask import Blueprint, Response, jsonify
+
+from api.access import requires
+from api.admission import account
+from api.errors import ProblemError
+from api.guards import acting_admin
+from api.limits.limiter import LimiterUnavailableError
+from api.limits.usage import by_day, total
+from api.parts import service
+from auth.principal import Scope
+
+blueprint = Blueprint("admin_load", __name__, url_prefix="/v1/admin")
+
+DAYS = 30
+
+
+@blueprint.get("/load")
+@requires(Scope.ADMIN)
+def load() -> Response:
+    """Tell what this instance does now, and what it refused since it started."""
+    parts = service()
+    account(parts)
+    engine = parts.lifecycle.stats()
+    return jsonify(
+        {
+            "model": parts.lifecycle.model_name,
+            "slots": engine.slots if engine else 0,
+            "running": engine.running if engine else 0,
+            "waiting": engine.waiting if engine else 0,
+            "chars_per_second": round(engine.chars_per_second, 1) if engine else 0.0,
+            "generated_chars": engine.generated_chars if engine else 0,
+            "refused": parts.metrics.refusals(),
+            "since": parts.started_at,
+        }
+    )
+
+
+@blueprint.get("/usage")
+@requires(Scope.ADMIN)
+def usage() -> Response:
+    """Tell what each tenant used on each of the last 30 days (UTC), the oldest first."""
+    parts = service()
+    account(parts)
+    last = datetime.fromtimestamp(parts.clock(), UTC).date()
+    first = last - timedelta(days=DAYS - 1)
+    days = [first + timedelta(days=number) for number in range(DAYS)]
+    keys: dict[str, list[str]] = {one["tenant"]: [] for one in acting_admin().tenants.list()}
+    for key in acting_admin().keys.list():
+        keys.setdefault(key["tenant"], []).append(key["key_id"])
+    tenants: list[dict[str, Any]] = []
+    for tenant, key_ids in keys.items():
+        try:
+            rows = parts.limiter.usage(tenant, key_ids, first, last)
+        except LimiterUnavailableError as exc:
+            raise ProblemError("limiter_unavailable", reason=str(exc)) from exc
+        used = by_day(rows)
+        tenants.append(
+            {
+                "tenant": tenant,
+                "chars": [used[day].chars if day in used else 0 for day in days],
+                "requests": total(rows).requests,
+                "refused": total(rows).refused,
+            }
+        )
+    return jsonify({"from": first.isoformat(), "to": last.isoformat(), "tenants": tenants})
