@@ -198,7 +198,7 @@ def test_the_key_is_nowhere_a_browser_or_a_log_could_show_it(
     tab.page.on("websocket", lambda socket: socket.on("framereceived", keep_frame))
     tab.page.on("response", keep_response)
     tab.open()
-    tab.log_in(web_home.ada.name, web_home.ada.password)
+    tab.log_in(web_home.carol.name, web_home.carol.password)
     tab.button("Generate Text").wait_for()
     tab.button("Test Connection").click()
     tab.sees("Key accepted")
@@ -226,14 +226,14 @@ def test_the_key_is_nowhere_a_browser_or_a_log_could_show_it(
     }
     assert len(received) > 5
     assert b"Shall I compare" in frames
-    secret = web_home.ada.key.split("_")[3].encode()
+    secret = web_home.carol.key.split("_")[3].encode()
     assert [where for where, text in seen.items() if secret in text] == []
     holding = [
         path.relative_to(web_home.path).parts[:2]
         for path in web_home.path.rglob("*")
         if path.is_file() and secret in path.read_bytes()
     ]
-    assert holding == [("secrets", "quillgate-webkey-ada")]
+    assert holding == [("secrets", "quillgate-webkey-carol")]
 
 
 def _body(response):

@@ -120,6 +120,10 @@ class PeopledHome:
         return self._people["ada"]
 
     @property
+    def carol(self) -> Person:
+        return self._people["carol"]
+
+    @property
     def root(self) -> Person:
         return self._people["root"]
 
@@ -169,6 +173,7 @@ class WebWorld:
 @pytest.fixture(scope="session")
 def web_world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
     home, api = people(tmp_path_factory.mktemp("web") / "home"), FakeApi()
+    home.person("carol")  # whose key tests may have refused: the web app remembers that for a while
     server = WebServer(home.path, api.url)
     server.start()
     yield WebWorld(home, api, server)
