@@ -33,6 +33,7 @@ class Account:
     roles: frozenset[str] = frozenset()
     tenant: str = ""
     disabled: bool = False
+    must_change_password: bool = False
 
 
 class UserSource(Protocol):
@@ -114,15 +115,21 @@ class Accounts:
             raise ApiError("invalid_key", 401)
         return key
 
-    def keep_key(self, username: str, key: str) -> None:
-        """Forward another key for the user from now on. Raise ApiError key_unwritable."""
+    def keep_key(self, username: str, key: str, *, at_once: bool = True) -> None:
+        """Forward another key for the user. Raise ApiError key_unwritable.
+
+        Not at once: what is forwarded now goes on being forwarded for as long as a key is held
+        here, so that its holder can still take a new secret back that nobody has used.
+        """
         try:
             self._source.keep_key(username, key)
         except Exception as exc:  # noqa: BLE001  # whatever it is, the rotation is taken back
             _log.warning("the key of a user cannot be kept (%s)", type(exc).__name__)
             raise ApiError("key_unwritable") from None
         with self._lock:
-            self._keys[username] = _HeldKey(key, self._clock())
+            held = self._keys.get(username)
+            forwarded = key if at_once or held is None else held.key
+            self._keys[username] = _HeldKey(forwarded, self._clock())
 
     def _read_key(self, username: str, now: float) -> str:
         try:

@@ -32,9 +32,9 @@ def current(services: Services) -> tuple[Session, Account] | None:
 
 
 def require(services: Services) -> tuple[Session, Account]:
-    """Return the valid session; without one nothing of the page is drawn."""
+    """Return the valid session; without one, or with a first password, nothing is drawn."""
     recognised = current(services)
-    if recognised is None:
+    if recognised is None or recognised[1].must_change_password:
         st.rerun()
     return recognised
 
@@ -51,6 +51,13 @@ def require_admin(services: Services) -> tuple[Session, Account]:
 def log_in(services: Services, username: str, password: str) -> None:
     """Begin a session in this tab. Raise LoginRefusedError."""
     token = services.desk.log_in(username, password, _address(services))
+    st.session_state[_TOKEN] = token
+    st.session_state[_PENDING] = ("/session/start", services.sessions.ticket(token))
+
+
+def go_on(services: Services, account: Account) -> None:
+    """Begin another session of the same person in this tab: their password is another one."""
+    token = services.desk.start(account)
     st.session_state[_TOKEN] = token
     st.session_state[_PENDING] = ("/session/start", services.sessions.ticket(token))
 

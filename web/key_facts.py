@@ -16,13 +16,16 @@ _LIMIT_NAMES = {
 }
 
 
-def key_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return name and value of what is known; what the API did not say is left out."""
+def key_facts(document: Mapping[str, Any], tail: str = "") -> list[tuple[str, str]]:
+    """Return name and value of what is known; what the API did not say is left out.
+
+    `tail` is the last characters of the key: what people recognise theirs by.
+    """
     label, key_id = document.get("label"), document.get("key_id")
     scopes, cidrs = document.get("scopes"), document.get("allowed_cidrs")
     facts = [
         ("Name", document.get("name")),
-        ("Key", f"qg_{label}_{key_id}_…" if label and key_id else None),
+        ("Key", f"qg_{label}_{key_id}_…{tail}" if label and key_id else None),
         ("Organisation", document.get("tenant")),
         ("Plan", document.get("plan")),
         ("May", ", ".join(map(str, scopes)) if isinstance(scopes, list) else None),
@@ -32,6 +35,15 @@ def key_facts(document: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Only from", ", ".join(map(str, cidrs)) if isinstance(cidrs, list) else None),
     ]
     return [(name, str(value)) for name, value in facts if value]
+
+
+def rotation_facts(rotation: Mapping[str, Any]) -> str:
+    """Return how a rotation stands: until when the old secret works."""
+    sunset = rotation.get("sunset_at") or rotation.get("deadline")
+    if not isinstance(sunset, int):
+        return "Both the old and the new secret work."
+    moment = time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(sunset))
+    return f"The old secret works until {moment} at the latest; the new one works already."
 
 
 def expiry_warning(document: Mapping[str, Any]) -> str | None:

@@ -42,6 +42,10 @@ class LoginDesk:
         self._throttle.succeeded(username, address)
         return self._sessions.start(username, password_version(known_hash or ""))
 
+    def start(self, account: Account) -> str:
+        """Return the token of a new session of somebody who has just proved who they are."""
+        return self._sessions.start(account.username, password_version(account.password_hash))
+
     def recognise(self, token: object) -> tuple[Session, Account] | None:
         """Return whose valid session this is, as the users' store has them now; else None."""
         session = self._sessions.read(token)

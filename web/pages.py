@@ -36,6 +36,15 @@ def logged_in_pages(account: Account) -> list[StreamlitPage]:
 
 def login_pages() -> list[StreamlitPage]:
     """Return the login form at every page's path, so that a login leads to where one was going."""
-    form = _PAGES / "login.py"
-    elsewhere = (st.Page(form, title="Login", url_path=path) for path in _PATHS)
-    return [st.Page(form, title="Login", default=True), *elsewhere]
+    return _everywhere("login.py", "Login")
+
+
+def first_password_pages() -> list[StreamlitPage]:
+    """Return the form for a password of one's own, at every path: there is nothing else yet."""
+    return _everywhere("first_password.py", "A password of your own")
+
+
+def _everywhere(script: str, title: str) -> list[StreamlitPage]:
+    form = _PAGES / script
+    elsewhere = (st.Page(form, title=title, url_path=path) for path in _PATHS)
+    return [st.Page(form, title=title, default=True), *elsewhere]

@@ -7,7 +7,7 @@ import streamlit as st
 from web import browser_session
 from web.connection_test import check_connection
 from web.garbage import freeze_new_modules
-from web.pages import logged_in_pages, login_pages
+from web.pages import first_password_pages, logged_in_pages, login_pages
 from web.sentences import plain
 from web.services import installed
 
@@ -16,11 +16,12 @@ SIDEBAR_PIXELS = 256
 
 services = installed()
 recognised = browser_session.current(services)
+inside = recognised is not None and not recognised[1].must_change_password
 st.set_page_config(
     page_title="Quillgate",
     page_icon=str(LOGO),
-    layout="wide" if recognised else "centered",
-    initial_sidebar_state=SIDEBAR_PIXELS if recognised else "collapsed",
+    layout="wide" if inside else "centered",
+    initial_sidebar_state=SIDEBAR_PIXELS if inside else "collapsed",
 )
 
 if recognised is None:
@@ -29,6 +30,11 @@ if recognised is None:
     st.stop()
 
 session, account = recognised
+if account.must_change_password:
+    st.navigation(first_password_pages(), position="hidden").run()
+    browser_session.send_pending_call()
+    st.stop()
+
 page = st.navigation(logged_in_pages(account), position="sidebar")
 
 with st.sidebar:

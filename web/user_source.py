@@ -61,4 +61,5 @@ def _account(user: User) -> Account:
         roles=frozenset(role.value for role in user.roles),
         tenant=user.tenant,
         disabled=user.disabled,
+        must_change_password=user.must_change_password,
     )

@@ -336,17 +336,6 @@ def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
     assert not app.code
 
 
-def test_a_person_rotates_their_own_key_and_stays_logged_in(fake_api, users):
-    """One button; the next call goes out with the new secret."""
-    key = f"qg_live_{'n' * 12}_made-up"
-    fake_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
-    app = log_in().switch_page("app_pages/my_key.py").run()
-    press(app, "Rotate")
-    assert users.kept == [("ada", key)]
-    assert "nothing for you to do" in app.success[0].value
-    assert fake_api.calls[-1].key == key
-
-
 @pytest.mark.parametrize(("days", "said"), [(14, "14 days"), (3, "3 days"), (1, "a day")])
 def test_a_person_is_told_before_their_key_expires(fake_api, days, said):
     """What the API says of the expiry is said on the page of the key."""

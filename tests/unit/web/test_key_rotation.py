@@ -20,16 +20,32 @@ def asked(fake_api: FakeApi) -> list[tuple[str, str]]:
     return [(call.method, call.path) for call in fake_api.calls]
 
 
-def test_a_users_own_key_is_kept_and_forwarded_at_once(
+def test_a_users_own_key_is_kept_and_forwarded_before_long(
     parts: Services, users: MemoryUsers, fake_api: FakeApi
 ) -> None:
-    """The very next call goes out with the new secret, which the store holds too."""
-    key = new_key()
+    """The store holds the new secret; the old one is forwarded until nobody can cancel any more."""
+    key, old = new_key(), parts.accounts.key_of("ada")
     fake_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
-    parts.key_rotation.own("ada")
+    assert parts.key_rotation.own("ada") == key
     assert users.kept == [("ada", key)]
-    assert parts.accounts.key_of("ada") == key
+    assert parts.accounts.key_of("ada") == old
     assert fake_api.calls[0].body == {"web_copy": True}
+    users.key = key
+    parts.accounts._clock = lambda: float("inf")
+    assert parts.accounts.key_of("ada") == key
+
+
+def test_a_cancelled_rotation_forwards_the_old_secret_for_good(
+    parts: Services, users: MemoryUsers, fake_api: FakeApi
+) -> None:
+    """It is kept again, and it was the old one that asked for it."""
+    old = parts.accounts.key_of("ada")
+    fake_api.answers["POST /v1/key/rotate"] = {"key": new_key(), "forwarded_for": ["ada"]}
+    fake_api.answers["DELETE /v1/key/rotation"] = {"forwarded_for": ["ada", "root"]}
+    parts.key_rotation.own("ada")
+    parts.key_rotation.cancel_own("ada")
+    assert users.kept[1:] == [("ada", old), ("root", old)]
+    assert fake_api.calls[-1].key == old
 
 
 def test_an_admin_rotates_for_everybody_whose_key_it_is(

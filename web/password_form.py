@@ -1,0 +1,72 @@
+"""The form for another password of one's own; the API checks the present one and writes the new.
+
+What is wrong is told beside its field. A changed password ends every session that was begun with
+the one before; this tab goes on with a session of its own.
+"""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from auth.users import MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS
+from web import browser_session
+from web.accounts import Account
+from web.api_client import ApiError
+from web.sentences import plain, sentence
+from web.services import Services
+
+PATH = "/v1/user/password"
+
+
+def draw_password_form(services: Services, account: Account) -> bool:
+    """Draw the form; return whether the password was changed in this run."""
+    with st.form("password", clear_on_submit=False):
+        present = _password("Present password", "current-password")
+        wrong_present = st.container()
+        new = _password("New password", "new-password")
+        wrong_new = st.container()
+        again = _password("New password again", "new-password")
+        wrong_again = st.container()
+        submitted = st.form_submit_button("Change password", type="primary", width="stretch")
+        failed = st.container()
+    if not submitted:
+        return False
+    if problem := _problem(new, present):
+        wrong_new.error(problem)
+        return False
+    if new != again:
+        wrong_again.error("The two are not the same.")
+        return False
+    body = {"user": account.username, "current_password": present, "new_password": new}
+    try:
+        services.user_api.send(account.username, "POST", PATH, body)
+    except ApiError as exc:
+        if "current_password" in exc.fields:
+            wrong_present.error("This is not your present password.")
+        else:
+            told = plain(exc.detail) if exc.code == "conflict" and exc.detail else sentence(exc)
+            failed.error(told, icon=":material/error:")
+        return False
+    _go_on(services, account)
+    return True
+
+
+def _go_on(services: Services, account: Account) -> None:
+    services.accounts.refresh()
+    changed = services.accounts.find(account.username)
+    if changed is not None and changed.password_hash != account.password_hash:
+        browser_session.go_on(services, changed)
+
+
+def _password(label: str, autocomplete: str) -> str:
+    return st.text_input(
+        label, type="password", autocomplete=autocomplete, max_chars=128, key=f"field {label}"
+    )
+
+
+def _problem(new: str, present: str) -> str | None:
+    if len(new) < MIN_PASSWORD_CHARS:
+        return f"At least {MIN_PASSWORD_CHARS} characters."
+    if len(new.encode()) > MAX_PASSWORD_BYTES or "\0" in new:
+        return f"At most {MAX_PASSWORD_BYTES} bytes: about as many letters."
+    return "Choose another one than the present password." if new == present else None
