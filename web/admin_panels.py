@@ -1,180 +1,201 @@
-"""The panels of the admin page: keys, tenants, audit. Everything goes through `/v1/admin/*`.
-
-A refused change is told in the API's own sentence, which is made for administrators.
-"""
+"""The panels of the admin page: load, tenants, keys, users, audit. Each draws itself when open."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from auth.plans import load_plans
 from auth.principal import Scope
-from web.admin_rows import Row, audit_row, entries, key_row, matching, tenant_row
-from web.api_client import ApiError
-from web.key_rotation import KeyRotation
-from web.sentences import plain, sentence
-from web.user_api import UserApi
+from web.admin_desk import AdminDesk, table
+from web.admin_rows import (
+    audit_row,
+    expiring,
+    key_row,
+    matching,
+    refusal_rows,
+    tenant_row,
+    unused,
+    user_row,
+)
 
 DAY_SECONDS = 86_400
 AUDIT_RECORDS = 200
-_DONE = "admin_change_done"
-_TOLD_BY_API = ("conflict", "not_found", "invalid_request")
+LOAD_SECONDS = 2.0
+UNUSED_DAYS = 30
+_ASSIGNED = "keys_assigned"
+_EVERY, _UNUSED, _EXPIRING = "All", f"Unused for {UNUSED_DAYS} days", "Expiring"
 
 
-class AdminPanels:
-    """Draws for one admin, whose own key asks and changes."""
+def load(desk: AdminDesk) -> None:
+    """What the API does now, drawn again every two seconds."""
 
-    def __init__(self, user_api: UserApi, key_rotation: KeyRotation, username: str) -> None:
-        self._user_api, self._key_rotation, self._username = user_api, key_rotation, username
-
-    def what_was_done(self) -> None:
-        """Tell of the change that the last run made, once."""
-        if done := st.session_state.pop(_DONE, None):
-            st.success(done, icon=":material/check:")
-
-    def keys(self) -> None:
-        """List, issue, rotate and revoke keys."""
-        found = self._listed("keys")
-        tenants = self._listed("tenants")
-        if found is None or tenants is None:
+    @st.fragment(run_every=LOAD_SECONDS)
+    def now() -> None:
+        found = desk.get("load")
+        if not isinstance(found, Mapping):
             return
-        words = st.text_input("Search", placeholder="a name, a tenant, a state …")
-        _table(matching([key_row(key) for key in found], words), "No key matches.")
-        with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
-            self._issue_form([str(tenant.get("tenant")) for tenant in tenants])
-        usable = {
-            str(key["key_id"]): key
-            for key in found
-            if key.get("key_id") and key.get("state") == "active"
-        }
-        with st.expander("Rotate or revoke a key", icon=":material/key:"):
-            self._change_key_form(usable)
+        names = ("Running", "Waiting", "Characters a second", "Places")
+        fields = ("running", "waiting", "chars_per_second", "slots")
+        for column, name, field in zip(st.columns(4), names, fields, strict=True):
+            column.metric(name, f"{found.get(field, 0):,}", border=True)
+        table(refusal_rows(found.get("refused")), "Nothing was refused since the start.")
+        st.caption("Of the instance that answered, since it was started.")
 
-    def tenants(self) -> None:
-        """List and add tenants, change their plan, disable and enable them."""
-        found = self._listed("tenants")
-        if found is None:
-            return
-        _table([tenant_row(tenant) for tenant in found], "There is no tenant yet.")
-        plans = list(load_plans())
-        with (
-            st.expander("Add a tenant", icon=":material/add:"),
-            st.form("add tenant", border=False),
-        ):
-            name = st.text_input("Name", key="new_tenant")
-            plan = st.selectbox("Plan", plans, key="new_tenant_plan")
-            if st.form_submit_button("Add"):
-                body = {"tenant": name.strip(), "plan": plan}
-                self._change("POST", "/v1/admin/tenants", body, "The tenant was added.")
-        with st.expander("Change a tenant", icon=":material/tune:"):
-            states = {str(tenant.get("tenant")): tenant.get("state") for tenant in found}
-            chosen = st.selectbox("Tenant", list(states), index=None, placeholder="Choose a tenant")
-            path = f"/v1/admin/tenants/{chosen}"
-            plan = st.selectbox("New plan", plans)
-            left, right = st.columns(2)
-            if left.button("Set plan", width="stretch", disabled=not chosen):
-                self._change("PATCH", path, {"plan": plan}, "The plan was set.")
-            other = "disabled" if states.get(chosen or "") == "active" else "active"
-            label = "Disable" if other == "disabled" else "Enable"
-            if right.button(label, width="stretch", disabled=not chosen):
-                self._change("PATCH", path, {"state": other}, f"The tenant is {other} now.")
-
-    def audit(self) -> None:
-        """Show the newest records, and prove the chain whole."""
-        if st.button("Verify the chain", icon=":material/verified:"):
-            verified = self._asked(lambda: self._get("/v1/admin/audit/verify"))
-            if isinstance(verified, Mapping) and verified.get("whole") is True:
-                st.success(f"The chain is whole: {verified.get('records')} records.")
-        found = self._listed("records", "/v1/admin/audit", {"limit": str(AUDIT_RECORDS)})
-        if found is not None:
-            _table([audit_row(record) for record in reversed(found)], "Nothing happened yet.")
-
-    def _issue_form(self, tenants: list[str]) -> None:
-        tenant = st.selectbox("Tenant", tenants, key="issue_tenant")
-        name = st.text_input("Name of the key")
-        scopes = st.multiselect(
-            "It may", [scope.value for scope in Scope], default=[Scope.GENERATE.value]
-        )
-        days = st.number_input("Expires in days (0: never)", min_value=0, max_value=3650, value=90)
-        if st.form_submit_button("Issue", type="primary"):
-            body: dict[str, Any] = {"tenant": tenant, "name": name.strip(), "scopes": scopes}
-            if days:
-                body["expires_at"] = int(time.time()) + int(days) * DAY_SECONDS
-            self._change("POST", "/v1/admin/keys", body, "The key was issued.")
-
-    def _change_key_form(self, usable: Mapping[str, Mapping[str, Any]]) -> None:
-        chosen = st.selectbox(
-            "Key",
-            list(usable),
-            index=None,  # nothing is chosen for the admin: what was just revoked leaves no other
-            placeholder="Choose a key",
-            format_func=lambda key_id: f"{usable[key_id].get('name')} · {key_id}",
-        )
-        reason = st.text_input("Reason of a revocation", help="A revocation cannot be undone.")
-        left, right = st.columns(2)
-        if left.button("Rotate", width="stretch", disabled=not chosen) and chosen:
-            self._rotate(chosen, usable[chosen].get("forwarded_for") or [])
-        if right.button("Revoke", width="stretch", disabled=not chosen):
-            if not reason.strip():
-                st.error("A revocation needs a reason.", icon=":material/error:")
-                return
-            path = f"/v1/admin/keys/{chosen}/revoke"
-            self._change("POST", path, {"reason": reason.strip()}, "The key is revoked.")
-
-    def _rotate(self, key_id: str, users: list[str]) -> None:
-        if not users:
-            path = f"/v1/admin/keys/{key_id}/rotate"
-            self._change("POST", path, {}, "The key has a new secret.")
-            return
-
-        def rotate() -> bool:
-            self._key_rotation.of(self._username, key_id, users)
-            return True
-
-        if self._asked(rotate):
-            st.session_state[_DONE] = "The key has a new secret, which this web app forwards now."
-            st.rerun()
-
-    def _show_key(self, done: str, key: str) -> None:
-        """Show a whole key in this run alone; it is kept nowhere."""
-        st.warning(f"{done} Copy it now: it is shown this once.", icon=":material/content_copy:")
-        st.code(key, language=None, wrap_lines=True)
-
-    def _change(self, method: str, path: str, body: Mapping[str, Any], done: str) -> None:
-        """Make a change; afterwards the lists are drawn anew, or a new key is shown."""
-        answer = self._asked(lambda: self._user_api.send(self._username, method, path, body))
-        if isinstance(answer, Mapping) and "key" in answer:
-            self._show_key(done, str(answer["key"]))
-        elif answer is not None:
-            st.session_state[_DONE] = done  # a toast would be lost with this run
-            st.rerun()
-
-    def _listed(
-        self, name: str, path: str | None = None, query: Mapping[str, str] | None = None
-    ) -> list[Mapping[str, Any]] | None:
-        answer = self._asked(lambda: self._get(path or f"/v1/admin/{name}", query))
-        return None if answer is None else entries(answer, name)
-
-    def _get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
-        return self._user_api.get(self._username, path, query)
-
-    def _asked(self, ask: Callable[[], Any]) -> Any:
-        """Return the answer, or tell why there is none and return None."""
-        try:
-            return ask()
-        except ApiError as exc:
-            told = plain(exc.detail) if exc.code in _TOLD_BY_API and exc.detail else sentence(exc)
-            fields = [f"{plain(name)}: {plain(text)}" for name, text in exc.fields.items()]
-            st.error("  \n".join([told, *fields]), icon=":material/error:")
-            return None
+    now()
 
 
-def _table(rows: list[Row], nothing: str) -> None:
-    if not rows:
-        st.info(nothing)
+def tenants(desk: AdminDesk) -> None:
+    """List and add tenants, change their plan, disable and enable them."""
+    found, used = desk.listed("tenants"), desk.listed("tenants", "usage")
+    if found is None:
         return
-    st.dataframe(rows, hide_index=True, width="stretch")
+    days = {str(one.get("tenant")): one.get("chars") for one in used or []}
+    rows = [tenant_row(tenant, days.get(str(tenant.get("tenant")))) for tenant in found]
+    table(rows, "There is no tenant yet.", **_sparkline())
+    plans = list(load_plans())
+    with st.expander("Add a tenant", icon=":material/add:"), st.form("add tenant", border=False):
+        name = st.text_input("Name", key="new_tenant")
+        plan = st.selectbox("Plan", plans, key="new_tenant_plan")
+        if st.form_submit_button("Add"):
+            body = {"tenant": name.strip(), "plan": plan}
+            desk.change("POST", "tenants", body, "The tenant was added.")
+    with st.expander("Change a tenant", icon=":material/tune:"):
+        states = {str(tenant.get("tenant")): tenant.get("state") for tenant in found}
+        chosen = st.selectbox("Tenant", list(states), index=None, placeholder="Choose a tenant")
+        plan = st.selectbox("New plan", plans)
+        left, right = st.columns(2)
+        if left.button("Set plan", width="stretch", disabled=not chosen):
+            desk.change("PATCH", f"tenants/{chosen}", {"plan": plan}, "The plan was set.")
+        other, label = _other(states.get(chosen or ""))
+        if right.button(label, width="stretch", disabled=not chosen):
+            desk.change(
+                "PATCH", f"tenants/{chosen}", {"state": other}, f"The tenant is {other} now."
+            )
+
+
+def keys(desk: AdminDesk) -> None:
+    """List, issue, rotate and revoke keys."""
+    found, owners = desk.listed("keys"), desk.listed("tenants")
+    if found is None or owners is None:
+        return
+    words = st.text_input("Search", placeholder="a name, a tenant, a state …")
+    which = st.segmented_control(
+        "Which keys", (_EVERY, _UNUSED, _EXPIRING), default=_EVERY, required=True
+    )
+    listed = found
+    if which == _UNUSED:
+        listed = [key for key in found if unused(key, UNUSED_DAYS, time.time())]
+    elif which == _EXPIRING:
+        listed = [key for key in found if expiring(key)]
+    table(matching([key_row(key) for key in listed], words), "No key matches.")
+    with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
+        _issue_form(desk, [str(tenant.get("tenant")) for tenant in owners])
+    usable = {
+        str(key["key_id"]): key
+        for key in found
+        if key.get("key_id") and key.get("state") == "active"
+    }
+    with st.expander("Rotate or revoke a key", icon=":material/key:"):
+        _change_key_form(desk, usable)
+
+
+def users(desk: AdminDesk) -> None:
+    """List, add and change the people who may log in."""
+    found, owners = desk.listed("users"), desk.listed("tenants")
+    if found is None or owners is None:
+        return
+    table([user_row(user) for user in found], "Nobody may log in yet.")
+    names = [str(tenant.get("tenant")) for tenant in owners]
+    with st.expander("Add a user", icon=":material/person_add:"), st.form("add", border=False):
+        name = st.text_input("Name of the user")
+        tenant = st.selectbox("Tenant", names, key="new_user_tenant")
+        role = st.selectbox("Role", ("user", "admin"), key="new_user_role")
+        if st.form_submit_button("Add user", type="primary"):
+            body = {"user": name.strip(), "tenant": tenant, "role": role}
+            desk.change("POST", "users", body, "The user was added; this is the first password.")
+    people = {str(user.get("user")): user for user in found}
+    with st.expander("Change a user", icon=":material/manage_accounts:"):
+        _change_user_form(desk, people)
+
+
+def audit(desk: AdminDesk) -> None:
+    """Show the newest records, and prove the chain whole."""
+    if st.button("Verify the chain", icon=":material/verified:"):
+        verified = desk.get("audit/verify")
+        if isinstance(verified, Mapping) and verified.get("whole") is True:
+            st.success(f"The chain is whole: {verified.get('records')} records.")
+    found = desk.listed("records", "audit", {"limit": str(AUDIT_RECORDS)})
+    if found is not None:
+        table([audit_row(record) for record in reversed(found)], "Nothing happened yet.")
+
+
+def _sparkline() -> dict[str, Any]:
+    return {"30 days": st.column_config.LineChartColumn(width="medium", y_min=0)}
+
+
+def _other(state: object) -> tuple[str, str]:
+    """Return the state to change to, and the button's name for it."""
+    return ("active", "Enable") if state == "disabled" else ("disabled", "Disable")
+
+
+def _issue_form(desk: AdminDesk, tenant_names: list[str]) -> None:
+    tenant = st.selectbox("Tenant", tenant_names, key="issue_tenant")
+    name = st.text_input("Name of the key")
+    scopes = st.multiselect(
+        "It may", [scope.value for scope in Scope], default=[Scope.GENERATE.value]
+    )
+    days = st.number_input("Expires in days (0: never)", min_value=0, max_value=3650, value=90)
+    if st.form_submit_button("Issue", type="primary"):
+        body: dict[str, Any] = {"tenant": tenant, "name": name.strip(), "scopes": scopes}
+        if days:
+            body["expires_at"] = int(time.time()) + int(days) * DAY_SECONDS
+        desk.change("POST", "keys", body, "The key was issued.")
+
+
+def _change_key_form(desk: AdminDesk, usable: Mapping[str, Mapping[str, Any]]) -> None:
+    chosen = st.selectbox(
+        "Key",
+        list(usable),
+        index=None,  # nothing is chosen for the admin: what was just revoked leaves no other
+        placeholder="Choose a key",
+        format_func=lambda key_id: f"{usable[key_id].get('name')} · {key_id}",
+    )
+    reason = st.text_input("Reason of a revocation", help="A revocation cannot be undone.")
+    left, right = st.columns(2)
+    if left.button("Rotate", width="stretch", disabled=not chosen) and chosen:
+        desk.rotate(chosen, usable[chosen].get("forwarded_for") or [])
+    if right.button("Revoke", width="stretch", disabled=not chosen):
+        if not reason.strip():
+            st.error("A revocation needs a reason.", icon=":material/error:")
+            return
+        body = {"reason": reason.strip()}
+        desk.change("POST", f"keys/{chosen}/revoke", body, "The key is revoked.")
+
+
+def _change_user_form(desk: AdminDesk, people: Mapping[str, Mapping[str, Any]]) -> None:
+    chosen = st.selectbox("User", list(people), index=None, placeholder="Choose a user")
+    person = people.get(chosen or "", {})
+    path = f"users/{chosen}"
+    is_admin = "admin" in (person.get("roles") or ())
+    first, second, third = st.columns(3)
+    label, role = ("Make a user", "user") if is_admin else ("Make an admin", "admin")
+    if first.button(label, width="stretch", disabled=not chosen):
+        desk.change("PATCH", path, {"role": role}, "The role was set; it counts within a minute.")
+    other, label = _other(person.get("state"))
+    if second.button(f"{label} user", width="stretch", disabled=not chosen):
+        said = f"The user is {other} within a minute."
+        desk.change("PATCH", path, {"state": other}, said)
+    if third.button("Reset password", width="stretch", disabled=not chosen):
+        desk.change("POST", f"{path}/password", {}, "This is the new first password.")
+    with st.form("assign key", border=False):
+        # A field of another name for the next key: this one's is gone from the tab's state then.
+        count = st.session_state.setdefault(_ASSIGNED, 0)
+        key = st.text_input("Another API key to forward", type="password", key=f"assigned {count}")
+        if st.form_submit_button("Assign key", disabled=not chosen) and chosen:
+            st.session_state[_ASSIGNED] = count + 1
+            body = {"key": key.strip()}
+            desk.change("POST", f"{path}/key", body, "The key is forwarded within five minutes.")

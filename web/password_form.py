@@ -16,11 +16,12 @@ from web.sentences import plain, sentence
 from web.services import Services
 
 PATH = "/v1/user/password"
+_CHANGED = "passwords_changed"
 
 
 def draw_password_form(services: Services, account: Account) -> bool:
     """Draw the form; return whether the password was changed in this run."""
-    with st.form("password", clear_on_submit=False):
+    with st.form("password"):
         present = _password("Present password", "current-password")
         wrong_present = st.container()
         new = _password("New password", "new-password")
@@ -47,6 +48,7 @@ def draw_password_form(services: Services, account: Account) -> bool:
             told = plain(exc.detail) if exc.code == "conflict" and exc.detail else sentence(exc)
             failed.error(told, icon=":material/error:")
         return False
+    st.session_state[_CHANGED] = st.session_state.get(_CHANGED, 0) + 1
     _go_on(services, account)
     return True
 
@@ -59,9 +61,9 @@ def _go_on(services: Services, account: Account) -> None:
 
 
 def _password(label: str, autocomplete: str) -> str:
-    return st.text_input(
-        label, type="password", autocomplete=autocomplete, max_chars=128, key=f"field {label}"
-    )
+    # After a change the fields have other names: what was in these is gone from the tab's state.
+    key = f"{label} {st.session_state.get(_CHANGED, 0)}"
+    return st.text_input(label, type="password", autocomplete=autocomplete, max_chars=128, key=key)
 
 
 def _problem(new: str, present: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Usage: what is left of each limit, and what was written on each day."""
+"""Usage: what is left of each limit, what was written on each day, and with which key."""
 
 import streamlit as st
 
@@ -7,7 +7,9 @@ from web.api_client import ApiError
 from web.key_facts import limit_bars
 from web.sentences import plain, sentence
 from web.services import installed
-from web.usage_days import usage_days
+from web.usage_days import as_csv, key_rows, month_query, usage_days
+
+PATH = "/v1/usage"
 
 services = installed()
 session, account = browser_session.require(services)
@@ -25,7 +27,8 @@ for bar in limit_bars(view.document):
 
 st.subheader("Characters a day")
 try:
-    found = usage_days(services.user_api.get(account.username, "/v1/usage", {"group_by": "day"}))
+    found = usage_days(services.user_api.get(account.username, PATH, {"group_by": "day"}))
+    month = services.user_api.get(account.username, PATH, month_query(found))
 except ApiError as exc:
     st.error(sentence(exc), icon=":material/error:")
     st.stop()
@@ -45,3 +48,18 @@ for column, (label, value) in zip(
     column.metric(label, f"{value:,}", border=True)
 st.bar_chart({"Day": found.days, "Characters": found.chars}, x="Day", y="Characters", height=260)
 st.caption(f"Everything that was used in {plain(account.tenant)} in the last 30 days.")
+
+st.subheader("This month by key")
+rows = key_rows(month)
+if rows:
+    st.dataframe(rows, hide_index=True, width="stretch")
+else:
+    st.info("Nothing was used this month yet.")
+st.download_button(
+    "Days as CSV",
+    as_csv(found),
+    f"usage-{found.days[-1].isoformat()}.csv",
+    "text/csv",
+    icon=":material/download:",
+    on_click="ignore",
+)

@@ -106,6 +106,7 @@ def test_anybody_can_change_their_password_later(fake_api, users, parts):
     _api_changes_it(fake_api, users)
     _change(app)
     assert [told.value for told in app.success] == ["Your password is changed."]
+    assert NEW not in repr(app.session_state._state._state)
 
 
 def _rotated(api, users):
@@ -155,3 +156,11 @@ def test_a_key_is_told_by_its_id_and_its_last_four(users):
     assert "7kTq2mXw9ZpA" in shown
     assert users.key[-4:] in shown
     assert users.key[-6:] not in shown
+
+
+@pytest.mark.parametrize(("days", "said"), [(14, "14 days"), (3, "3 days"), (1, "a day")])
+def test_a_person_is_told_before_their_key_expires(fake_api, days, said):
+    """What the API says of the expiry is said on the page of the key."""
+    fake_api.account |= {"expires_at": 1_900_000_000, "expires_in_days": days}
+    app = page("my_key")
+    assert f"expires within {said}, on 17 March 2030" in app.warning[0].value

@@ -1,0 +1,234 @@
+"""The admin page: its role, its panels, and what each of them asks of the API."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from tests.support.fake_api import Refusal
+from tests.support.web_pages import button, field, log_in, press
+
+pytestmark = pytest.mark.usefixtures("parts")
+
+KEYS = {
+    "keys": [
+        {"key_id": "AAAAAAAAAAAA", "name": "ci", "tenant": "acme", "state": "active"},
+        {"key_id": "BBBBBBBBBBBB", "name": "old", "tenant": "acme", "state": "revoked"},
+    ]
+}
+TENANTS = {"tenants": [{"tenant": "acme", "plan": "standard", "state": "active"}]}
+USERS = {"users": [{"user": "ada", "tenant": "acme", "roles": ["user"], "state": "active"}]}
+USED = {"tenants": [{"tenant": "acme", "chars": [0, 1200, 34], "requests": 3, "refused": 0}]}
+LOAD = {
+    "running": 2,
+    "waiting": 1,
+    "chars_per_second": 12.5,
+    "slots": 4,
+    "refused": {"invalid_key": 1, "rate_limited": 7},
+}
+
+
+@pytest.fixture
+def admin_api(fake_api):
+    """Return an API that answers an admin."""
+    fake_api.answers |= {
+        "GET /v1/admin/keys": KEYS,
+        "GET /v1/admin/tenants": TENANTS,
+        "GET /v1/admin/users": USERS,
+        "GET /v1/admin/usage": USED,
+        "GET /v1/admin/load": LOAD,
+        "GET /v1/admin/audit": {"records": [{"number": 1, "action": "key.issue"}]},
+    }
+    return fake_api
+
+
+def _admin(tab):
+    app = log_in("root")
+    app.session_state["admin_tab"] = tab
+    app.switch_page("app_pages/admin.py").run()
+    assert not app.exception
+    return app
+
+
+def test_the_admin_page_is_not_there_for_others(admin_api):
+    """It is not in their pages, and the API is not asked in their name."""
+    app = log_in()
+    with pytest.raises(ValueError, match="admin"):
+        app.switch_page("app_pages/admin.py")
+    assert not [call for call in admin_api.calls if "/admin/" in call.path]
+
+
+def test_an_admin_whose_role_is_taken_away_loses_the_page_at_once(users, parts, admin_api):
+    """The role is that of now, not of the login."""
+    app = _admin("Keys")
+    users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
+    parts.accounts.refresh()
+    asked = len(admin_api.calls)
+    app.run()
+    assert not app.dataframe
+    assert not [call for call in admin_api.calls[asked:] if "/admin/" in call.path]
+
+
+def test_an_issued_key_is_shown_once(admin_api):
+    """It is on the page after the click and gone after the next."""
+    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
+    app = _admin("Keys")
+    field(app, "Name of the key").set_value(" ci2 ")
+    press(app, "Issue")
+    assert [code.value for code in app.code] == ["qg_live_brand_new"]
+    body = next(call.body for call in admin_api.calls if call.method == "POST")
+    assert (body["tenant"], body["name"], body["scopes"]) == ("acme", "ci2", ["generate"])
+    app.run()
+    assert not app.code
+
+
+def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
+    """A revoked key is not offered, and the reason goes along."""
+    admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/revoke"] = {"state": "revoked"}
+    app = _admin("Keys")
+    chosen = next(box for box in app.selectbox if box.label == "Key")
+    assert chosen.options == ["ci · AAAAAAAAAAAA"]
+    assert button(app, "Rotate").disabled  # nothing is chosen beforehand
+    app = chosen.set_value("AAAAAAAAAAAA").run()
+    assert press(app, "Revoke").error[0].value == "A revocation needs a reason."
+    field(app, "Reason of a revocation").set_value("leaked")
+    press(app, "Revoke")
+    assert [told.value for told in app.success] == ["The key is revoked."]
+    assert not app.run().success
+    body = next(call.body for call in admin_api.calls if call.method == "POST")
+    assert body == {"reason": "leaked"}
+
+
+def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
+    """The web app keeps the new secret for the user; nobody has to carry it."""
+    keys = [{**KEYS["keys"][0], "forwarded_for": ["ada"]}]
+    admin_api.answers["GET /v1/admin/keys"] = {"keys": keys}
+    key = f"qg_live_{'n' * 12}_made-up"
+    admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/rotate"] = {"key": key}
+    app = _admin("Keys")
+    next(box for box in app.selectbox if box.label == "Key").set_value("AAAAAAAAAAAA").run()
+    press(app, "Rotate")
+    assert users.kept == [("ada", key)]
+    assert "forwards now" in app.success[0].value
+    assert not app.code
+
+
+def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
+    """The admin reads what the command line would say, as plain text."""
+    admin_api.answers["PATCH /v1/admin/tenants/acme"] = Refusal(
+        409, "conflict", detail="acme *cannot* be disabled"
+    )
+    app = _admin("Tenants")
+    next(box for box in app.selectbox if box.placeholder == "Choose a tenant").set_value(
+        "acme"
+    ).run()
+    press(app, "Disable")
+    assert app.error[0].value == "acme &#42;cannot&#42; be disabled"
+
+
+def test_the_audit_can_be_verified(admin_api):
+    """The answer says how many records are whole."""
+    admin_api.answers["GET /v1/admin/audit/verify"] = {"whole": True, "records": 12}
+    assert "12 records" in press(_admin("Audit"), "Verify the chain").success[0].value
+
+
+@pytest.mark.parametrize("tab", ["Load", "Tenants", "Keys", "Users", "Audit"])
+def test_an_admins_key_without_the_scope_gets_a_sentence(admin_api, tab):
+    """The web app's role is not enough: the API has its own word."""
+    for path in ("keys", "tenants", "audit", "users", "load", "usage"):
+        admin_api.answers[f"GET /v1/admin/{path}"] = Refusal(403, "missing_scope")
+    assert {error.value for error in _admin(tab).error} == {
+        "Your API key does not allow this. Ask your administrator."
+    }
+
+
+def test_only_the_open_panel_asks_the_api(admin_api):
+    """A list of keys is read from the secret store: nobody waits for it unasked."""
+    _admin("Audit")
+    asked = {call.path for call in admin_api.calls if "/admin/" in call.path}
+    assert asked == {"/v1/admin/audit?limit=200"}
+
+
+def test_the_load_is_told_in_numbers_and_reasons(admin_api):
+    """What runs, what waits, how fast, and what was refused how often."""
+    app = _admin("Load")
+    assert [(one.label, one.value) for one in app.metric] == [
+        ("Running", "2"),
+        ("Waiting", "1"),
+        ("Characters a second", "12.5"),
+        ("Places", "4"),
+    ]
+    assert list(app.dataframe[0].value["Refused"]) == ["rate_limited", "invalid_key"]
+
+
+def test_tenants_show_their_days(admin_api):
+    """A line of the last thirty days beside each tenant, and the sum."""
+    rows = _admin("Tenants").dataframe[0].value
+    assert list(rows["30 days"][0]) == [0, 1200, 34]
+    assert rows["Characters"][0] == "1,234"
+
+
+def _which(app):
+    return next(one for one in app.button_group if one.label == "Which keys")
+
+
+def test_keys_are_found_by_words_by_disuse_and_by_expiry(admin_api):
+    """What an admin looks for under pressure is one click away."""
+    old = {"key_id": "CCCCCCCCCCCC", "name": "old", "tenant": "acme", "created_at": 1_000_000_000}
+    soon = {"key_id": "DDDDDDDDDDDD", "name": "soon", "expires_in_days": 3, "created_at": 2**33}
+    keys = [{**one, "state": "active"} for one in (old, soon)]
+    admin_api.answers["GET /v1/admin/keys"] = {"keys": keys}
+    app = _admin("Keys")
+    for chosen, found in (("Unused for 30 days", ["old"]), ("Expiring", ["soon"])):
+        _which(app).set_value(chosen)
+        app.run()
+        assert list(app.dataframe[0].value["Name"]) == found
+    _which(app).set_value("All")
+    field(app, "Search").set_value("SOON").run()
+    assert list(app.dataframe[0].value["Name"]) == ["soon"]
+
+
+def test_a_user_is_added_with_a_password_that_is_shown_once(admin_api):
+    """The admin hands it over; the web app keeps it nowhere."""
+    admin_api.answers["POST /v1/admin/users"] = {"user": "mary", "password": "first of mary"}
+    app = _admin("Users")
+    field(app, "Name of the user").set_value("mary")
+    press(app, "Add user")
+    assert [code.value for code in app.code] == ["first of mary"]
+    assert "first of mary" not in repr(app.session_state._state._state)
+    sent = next(call.body for call in admin_api.calls if call.method == "POST")
+    assert sent == {"user": "mary", "tenant": "acme", "role": "user"}
+    assert not app.run().code
+
+
+@pytest.mark.parametrize(
+    ("label", "method", "path", "body"),
+    [
+        ("Make an admin", "PATCH", "", {"role": "admin"}),
+        ("Disable user", "PATCH", "", {"state": "disabled"}),
+        ("Reset password", "POST", "/password", {}),
+    ],
+)
+def test_a_user_is_changed_by_one_button(admin_api, label, method, path, body):
+    """Each button is one call of the API, for the user that was chosen."""
+    admin_api.answers[f"{method} /v1/admin/users/ada{path}"] = {"user": "ada", "password": "p"}
+    app = _admin("Users")
+    assert button(app, label).disabled
+    field(app, "User").set_value("ada").run()
+    press(app, label)
+    sent = [call for call in admin_api.calls if call.method == method]
+    assert [(call.path, call.body) for call in sent] == [(f"/v1/admin/users/ada{path}", body)]
+
+
+def test_another_key_is_assigned_and_not_kept_in_the_form(admin_api):
+    """It goes to the API and is gone from the page."""
+    admin_api.answers["POST /v1/admin/users/ada/key"] = {"user": "ada"}
+    app = _admin("Users")
+    field(app, "User").set_value("ada").run()
+    field(app, "Another API key to forward").set_value("qg_live_made_up")
+    press(app, "Assign key")
+    sent = next(call.body for call in admin_api.calls if call.method == "POST")
+    assert sent == {"key": "qg_live_made_up"}
+    assert field(app, "Another API key to forward").value == ""
+    assert "qg_live_made_up" not in repr(app.session_state._state._state)

@@ -1,0 +1,96 @@
+"""How the admin's panels ask and change: through `/v1/admin/*`, with the admin's own key.
+
+A refused change is told in the API's own sentence, which is made for administrators. A new key or
+password is shown in the run that made it, and kept nowhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import streamlit as st
+
+from web.admin_rows import Row, entries
+from web.api_client import ApiError
+from web.key_rotation import KeyRotation
+from web.sentences import plain, sentence
+from web.user_api import UserApi
+
+_DONE = "admin_change_done"
+_TOLD_BY_API = ("conflict", "not_found", "invalid_request")
+
+
+class AdminDesk:
+    """Asks for one admin."""
+
+    def __init__(self, user_api: UserApi, key_rotation: KeyRotation, username: str) -> None:
+        self._user_api, self._key_rotation, self._username = user_api, key_rotation, username
+
+    def what_was_done(self) -> None:
+        """Tell of the change that the last run made, once."""
+        if done := st.session_state.pop(_DONE, None):
+            st.success(done, icon=":material/check:")
+
+    def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
+        """Return the answer of `/v1/admin/...`, or tell why there is none and return None."""
+        return self._asked(lambda: self._user_api.get(self._username, f"/v1/admin/{path}", query))
+
+    def listed(
+        self, name: str, path: str | None = None, query: Mapping[str, str] | None = None
+    ) -> list[Mapping[str, Any]] | None:
+        """Return the objects that are listed, or tell why there are none and return None."""
+        answer = self.get(path or name, query)
+        return None if answer is None else entries(answer, name)
+
+    def change(self, method: str, path: str, body: Mapping[str, Any], done: str) -> None:
+        """Make a change; afterwards the lists are drawn anew, or what is new is shown."""
+        answer = self._asked(
+            lambda: self._user_api.send(self._username, method, f"/v1/admin/{path}", body)
+        )
+        if isinstance(answer, Mapping) and isinstance(
+            shown := answer.get("key") or answer.get("password"), str
+        ):
+            _show_once(done, shown)
+        elif answer is not None:
+            self.tell_next(done)
+
+    def rotate(self, key_id: str, users: list[str]) -> None:
+        """Give a key a new secret: shown, or kept for the web users it is forwarded for."""
+        if not users:
+            self.change("POST", f"keys/{key_id}/rotate", {}, "The key has a new secret.")
+            return
+
+        def rotate() -> bool:
+            self._key_rotation.of(self._username, key_id, users)
+            return True
+
+        if self._asked(rotate):
+            self.tell_next("The key has a new secret, which this web app forwards now.")
+
+    def tell_next(self, done: str) -> None:
+        """Draw anew and tell what was done: a toast would be lost with this run."""
+        st.session_state[_DONE] = done
+        st.rerun()
+
+    def _asked(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except ApiError as exc:
+            told = plain(exc.detail) if exc.code in _TOLD_BY_API and exc.detail else sentence(exc)
+            fields = [f"{plain(name)}: {plain(text)}" for name, text in exc.fields.items()]
+            st.error("  \n".join([told, *fields]), icon=":material/error:")
+            return None
+
+
+def table(rows: list[Row], nothing: str, **columns: Any) -> None:
+    """Draw rows, or say that there are none."""
+    if not rows:
+        st.info(nothing)
+        return
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)
+
+
+def _show_once(done: str, secret: str) -> None:
+    st.warning(f"{done} Copy it now: it is shown this once.", icon=":material/content_copy:")
+    st.code(secret, language=None, wrap_lines=True)
