@@ -14,14 +14,14 @@ from typing import Any
 KEY_VARIABLE = "GPT_API_KEY"
 
 
-def snippets(api_url: str, body: Mapping[str, Any]) -> dict[str, tuple[str, str]]:
-    """Return name -> (language, program) for one POST /generate."""
+def snippets(api_url: str, body: Mapping[str, Any]) -> dict[str, str]:
+    """Return language -> program for one POST /generate."""
     sent = {name: value for name, value in body.items() if name != "stream"}
     url = f"{api_url}/generate"
     return {
-        "curl": ("bash", _curl(url, sent)),
-        "Python": ("python", _python(url, sent)),
-        "JavaScript": ("javascript", _javascript(url, sent)),
+        "curl": _curl(url, sent),
+        "Python": _python(url, sent),
+        "JavaScript": _javascript(url, sent),
     }
 
 

@@ -12,6 +12,7 @@ from web.sentences import plain
 from web.services import installed
 
 LOGO = Path(__file__).with_name("assets") / "quill.svg"
+STYLE = Path(__file__).with_name("assets") / "page.css"
 SIDEBAR_PIXELS = 256
 
 services = installed()
@@ -23,6 +24,7 @@ st.set_page_config(
     layout="wide" if inside else "centered",
     initial_sidebar_state=SIDEBAR_PIXELS if inside else "collapsed",
 )
+st.html(STYLE)
 
 if recognised is None:
     st.navigation(login_pages(), position="hidden").run()

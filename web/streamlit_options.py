@@ -34,10 +34,10 @@ OPTIONS = MappingProxyType(
         "theme.light.primaryColor": "#4338ca",
         "theme.light.backgroundColor": "#fcfbf8",
         "theme.light.secondaryBackgroundColor": "#f2efe8",
-        "theme.light.textColor": "#1f2430",
+        "theme.light.textColor": "#0f131c",  # captions are drawn at 60 % of it
         "theme.light.borderColor": "#d9d4c8",
         "theme.light.codeBackgroundColor": "#ffffff",
-        "theme.light.codeTextColor": "#1f2430",
+        "theme.light.codeTextColor": "#0f131c",
         "theme.light.sidebar.backgroundColor": "#f2efe8",
         "theme.light.sidebar.secondaryBackgroundColor": "#fcfbf8",
         "theme.dark.primaryColor": "#6d63e8",

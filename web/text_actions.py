@@ -84,6 +84,6 @@ def _draw_programs(text: Text, api_url: str) -> None:
         name = st.segmented_control(
             "Language", list(programs), default="curl", key=f"language-{text['id']}", required=True
         )
-        language, program = programs[name or "curl"]
-        st.code(program, language=language, wrap_lines=True)
+        # Not coloured: Streamlit's colours for programs are too faint for some to read.
+        st.code(programs[name or "curl"], language=None, wrap_lines=True)
         st.caption("Set GPT_API_KEY to an API key of your own first.")

@@ -16,7 +16,7 @@ services = installed()
 with st.container(horizontal_alignment="center"):
     column = st.container(width=FORM_PIXELS)
 with column:
-    st.image(str(LOGO), width=56)
+    st.image(str(LOGO), width=56, alt="A quill")
     st.title("Quillgate")
     st.markdown("A GPT of our own that writes on from your words.")
     form, outcome = st.form("login"), st.container()

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 from tests.support.fake_api import Behaviour, Refusal
+from tests.support.pasted import pasted
 from tests.support.web_pages import (
     button,
     captions,
@@ -172,7 +173,7 @@ PROMPT = 'it\'s "so" $HOME `x`\n'
 def test_the_python_program_makes_the_call_that_was_made(fake_api):
     """Run as it is shown, it sends the same body with the environment's key and prints the text."""
     body = {"prompt": PROMPT, "seed": 2**63 - 1, "num_chars": 50}
-    program = snippets(fake_api.url, body)["Python"][1]
+    program = snippets(fake_api.url, body)["Python"]
     environ = {"GPT_API_KEY": "qg_live_made_up"}
     ended = subprocess.run(
         [sys.executable, "-c", program], env=environ, check=True, capture_output=True, text=True
@@ -185,22 +186,14 @@ def test_the_python_program_makes_the_call_that_was_made(fake_api):
 def test_the_curl_line_survives_the_shell():
     """A shell gives curl the body as it is, and the key from the environment."""
     body = {"prompt": PROMPT, "seed": 2**63 - 1}
-    program = snippets("http://x", body)["curl"][1]
-    script = 'curl() { for one in "$@"; do printf \'%s\\0\' "$one"; done; }\n' + program
-    ended = subprocess.run(
-        ["/bin/sh", "-c", script],
-        env={"GPT_API_KEY": "qg_live_made_up"},
-        capture_output=True,
-        check=True,
-    )
-    given = ended.stdout.decode().split("\0")
-    assert given[1] == "http://x/generate"
-    assert "X-API-Key: qg_live_made_up" in given
-    assert json.loads(given[given.index("--data-raw") + 1]) == body
+    request = pasted(snippets("http://x", body)["curl"], GPT_API_KEY="qg_live_made_up")
+    assert request.url == "http://x/generate"
+    assert request.headers["X-API-Key"] == "qg_live_made_up"
+    assert json.loads(request.data) == body
 
 
 def test_a_javascript_program_sends_every_digit_of_a_seed():
     """JSON is written out as it is: a number literal would lose what a double cannot hold."""
-    program = snippets("http://x", {"seed": 2**63 - 1})["JavaScript"][1]
+    program = snippets("http://x", {"seed": 2**63 - 1})["JavaScript"]
     sent = json.loads(next(line for line in program.splitlines() if "body:" in line)[8:-1])
     assert json.loads(sent) == {"seed": 2**63 - 1}
