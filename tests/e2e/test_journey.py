@@ -3,98 +3,157 @@
 from __future__ import annotations
 
 import json
-import threading
 
+import httpx
 import pytest
 
 from auth.audit import Actor
-from auth.config import AuthSettings
+from auth.embedded_redis import ensure
 from auth.stores import open_stores
-from tests.support.web_server import WebServer
+from tests.support.api_server import ApiServer
+from tests.support.pasted import pasted
+from tests.support.web_server import WebServer, people
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 
 
-@pytest.fixture
-def api(api_server, web_home, redis_url, tiny_model):
-    return api_server(
-        QUILLGATE_HOME=str(web_home.path), REDIS_URL=redis_url, MODEL_URI=str(tiny_model)
-    )
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Yield the home of people with a story each."""
+    peopled = people(tmp_path_factory.mktemp("journey") / "home")
+    for name in ("rose", "mona"):
+        peopled.person(name)
+    yield peopled
+    peopled.close()
 
 
-@pytest.fixture
-def web(api, web_home):
-    server = WebServer(web_home.path, api.url)
+@pytest.fixture(scope="module")
+def first_password(home):
+    """Return the password that `grace` was given."""
+    return home.admin.users.add("grace", "acme")["password"]
+
+
+@pytest.fixture(scope="module")
+def redis(home):
+    started = ensure(home.path)
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def api(home, first_password, redis):
+    """Yield the API with the shipped model: a tiny one is done before one can press Stop."""
+    server = ApiServer({"QUILLGATE_HOME": str(home.path), "MODEL_URI": "models/demo"})
+    yield server.wait_ready()
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def web(api, home):
+    server = WebServer(home.path, api.url)
     server.start()
     yield server
     server.stop()
 
 
 @pytest.fixture
-def admin(web_home, redis_url):
+def admin(home, redis):
     """Return an admin whose changes every instance learns of at once."""
-    settings = AuthSettings.from_env({"QUILLGATE_HOME": str(web_home.path)})
-    stores = open_stores(settings, redis_url)
+    stores = open_stores(home.settings, redis.url)
     yield stores.admin(Actor("cli:test", "local"))
     stores.close()
 
 
-def _text(tab):
-    return tab.page.locator("[data-testid=stCode] code").text_content()
+@pytest.fixture
+def logged_in(web, open_tab):
+    """Return a function that opens a window in which somebody is logged in."""
+
+    def opened(person, **context):
+        tab = open_tab(web.url, **context)
+        tab.log_in(person.name, person.password)
+        tab.button("Generate Text").wait_for()
+        tab.idle()
+        return tab
+
+    return opened
 
 
-def _set(tab, name, value, role="textbox"):
-    field = tab.field(name, role)
-    field.fill(value)
-    field.press("Tab")
-    tab.idle()
+def _aborted(api):
+    ended = [json.loads(line) for line in api.lines if line.startswith("{")]
+    return [line for line in ended if line.get("finish_reason") == "aborted"]
 
 
-def _wait_until(holds):
-    for _ in range(1500):
-        if holds():
-            return
-        threading.Event().wait(0.02)
-    raise AssertionError("it never came true")
-
-
-def test_log_in_generate_watch_stop_log_out(api, web, web_home, open_tab):
-    """Text streams in, Stop keeps it and reaches the API, the same seed gives the same text, and
-    after logout a replayed cookie shows the login form."""
+def test_a_first_password_is_changed_before_anything_else(web, home, first_password, open_tab):
+    """The given one opens the form alone; one's own opens everything, in this tab and the next."""
     tab = open_tab(web.url)
-    tab.log_in(web_home.ada.name, web_home.ada.password)
-    tab.button("Generate Text").wait_for()
+    tab.log_in("grace", first_password)
+    tab.page.get_by_role("heading", name="A password of your own").wait_for()
     tab.idle()
+    assert not tab.page.get_by_role("link", name="Usage").count()
+    own = "a password of grace's own"
+    tab.field("Present password").fill(first_password)
+    tab.page.get_by_label("New password", exact=True).fill(own)
+    tab.field("New password again").fill("another one")
+    tab.button("Change password").click()
+    tab.sees("The two are not the same.")
+    tab.picture("first-password")
+    first_session = tab.session_cookie()
+    tab.field("New password again").fill(own)
+    tab.button("Change password").click()
+    tab.button("Generate Text").wait_for()
+    tab.until(lambda: tab.session_cookie() != first_session)
+    tab.page.reload()
+    tab.button("Generate Text").wait_for()
+    again = open_tab(web.url)
+    again.log_in("grace", first_password)
+    again.sees("Username or password is not right.")
+    again.log_in("grace", own)
+    again.button("Generate Text").wait_for()
+    assert tab.complaints == []
+
+
+def test_generate_stop_continue_regenerate_log_out(api, web, home, logged_in, open_tab):
+    """Text streams in, Stop keeps it and reaches the API, Continue writes on from it, the same seed
+    gives the same text, and after logout a replayed cookie shows the login form."""
+    tab = logged_in(home.ada)
     tab.button("Test Connection").click()
     tab.sees("Key accepted")
     tab.idle()
 
-    _set(tab, "Seed", "42")
-    _set(tab, "Number of characters", "10000", "spinbutton")
+    tab.set("Seed", "42")
+    tab.set("Number of characters", "10000", "spinbutton")
     tab.button("Generate Text").click()
     tab.page.locator("[data-testid=stCode]").wait_for()
-    lengths = {len(_text(tab))}
+    lengths = {len(tab.text())}
 
     def grew():
-        lengths.add(len(_text(tab)))
-        return len(lengths) >= 4 and max(lengths) >= 200
+        lengths.add(len(tab.text()))
+        return len(lengths) >= 3 and max(lengths) >= 200
 
-    _wait_until(grew)
+    tab.until(grew)
+    tab.picture("generating-light")
     tab.button("Stop").click()
     tab.sees("stopped ·")
     tab.idle()
-    kept = _text(tab)
+    kept = tab.text()
     assert max(lengths) <= len(kept) < 10_000
-    _wait_until(lambda: _finishes(api) == ["aborted"])
+    tab.until(lambda: len(_aborted(api)) == 1)
 
-    for number in (100, 120):
-        _set(tab, "Number of characters", str(number), "spinbutton")
-        tab.button("Generate Text").click()
-        tab.sees(f"finished · {number} of {number} characters")
-        tab.idle()
-        assert _text(tab) == kept[:number]
+    tab.set("Number of characters", "120", "spinbutton")
+    tab.button("Generate Text").click()
+    tab.sees("finished · 120 of 120 characters")
+    tab.idle()
+    assert tab.text() == kept[:120]
+    tab.button("Continue").click()
+    tab.until(lambda: len(tab.text()) == 240)
+    tab.idle()
+    assert tab.text().startswith(kept[:120])
+    tab.picture("done-light")
+    tab.button("Regenerate").click()
+    tab.until(lambda: len(tab.text()) == 240 and tab.button("Regenerate").count())
+    tab.idle()
 
-    _wait_until(tab.session_cookie)
+    tab.until(tab.session_cookie)
     copied = tab.session_cookie()
     tab.button("Logout").click()
     tab.field("Username").wait_for()
@@ -103,89 +162,118 @@ def test_log_in_generate_watch_stop_log_out(api, web, web_home, open_tab):
     thief.open()
     thief.field("Username").wait_for()
     assert tab.complaints == []
-    secret = web_home.ada.key.split("_")[3]
+    secret = home.ada.key.split("_")[3]
     assert secret not in api.log
     assert secret not in web.log.read_text()
 
 
-def _finishes(api):
-    ended = [line for line in api.lines if '"finish' in line and line.startswith("{")]
-    return [
-        json.loads(line).get("finish_reason") or json.loads(line).get("finish") for line in ended
-    ]
+def test_a_key_that_is_rotated_in_one_tab_goes_unnoticed_in_another(
+    api, home, admin, logged_in, open_tab
+):
+    """What is being written goes on; the new key is shown once and works elsewhere; and when the
+    old secret ends at once, the web app reads the new one by itself."""
+    writing = logged_in(home.people["rose"])
+    writing.set("Number of characters", "10000", "spinbutton")
+    writing.button("Generate Text").click()
+    writing.page.locator("[data-testid=stCode]").wait_for()
+    rotating = logged_in(home.people["rose"])
+    rotating.go_to("My API key")
+    rotating.picture("key")
+    rotating.page.get_by_text("I know where else this key is used").click()
+    rotating.idle()
+    rotating.button("Rotate").click()
+    rotating.sees("Your key has a new secret.")
+    rotating.idle()
+    new = rotating.text().strip()
+    assert api.get("/v1/key", new).json()["name"] == "web user rose"
+    rotating.button("Done").click()
+    rotating.sees("A rotation is under way")
+    rotating.idle()
+    assert new not in rotating.page.content()
+    rotating.button("Cancel rotation").click()
+    rotating.sees("has been used")  # by us, above
+    writing.sees("finished · 10,000 of 10,000 characters")
+    key_id = admin.users.show("rose")["key_id"]
+    admin.keys.rotate(key_id, deadline_seconds=0, force=True)
+    writing.set("Number of characters", "50", "spinbutton")
+    writing.button("Generate Text").click()
+    writing.sees("finished · 50 of 50 characters")
 
 
-def test_a_key_that_is_rotated_elsewhere_goes_unnoticed(web, web_home, admin, open_tab):
-    """The old secret ends at once; the web app reads the new one and the text comes."""
-    tab = open_tab(web.url)
-    tab.log_in(web_home.ada.name, web_home.ada.password)
-    tab.button("Generate Text").click()
-    tab.sees("finished ·")
-    tab.idle()
-    first = _text(tab)
-    rotated = admin.keys.rotate(admin.users.show("ada")["key_id"], deadline_seconds=0)
-    admin.users.assign_key("ada", rotated["key"])
-    tab.button("Generate Text").click()
-    _wait_until(lambda: tab.page.get_by_text("finished ·").count() and _text(tab) != first)
-
-
-def test_a_revoked_key_is_told_in_one_sentence(web, web_home, admin, open_tab):
+def test_a_revoked_key_is_told_in_one_sentence(home, admin, logged_in):
     """The person learns whom to ask, and a plan's 422 is told beside its field."""
-    tab = open_tab(web.url)
-    tab.log_in(web_home.ada.name, web_home.ada.password)
-    tab.button("Generate Text").wait_for()
-    tab.idle()
-    _set(tab, "Prompt", "an ☃ is not in the alphabet")
+    tab = logged_in(home.people["mona"])
+    tab.set("Prompt", "an ☃ is not in the alphabet")
     tab.button("Generate Text").click()
     tab.sees("Please look at the marked field.")
     tab.idle()
-    admin.keys.revoke(admin.users.show("ada")["key_id"], reason="test")
-    _set(tab, "Prompt", "plain")
+    tab.picture("422-light")
+    admin.keys.revoke(admin.users.show("mona")["key_id"], reason="test")
+    tab.set("Prompt", "plain")
     tab.button("Generate Text").click()
     tab.sees("Your API key was refused.")
 
 
-def _open_admin(tab):
-    tab.page.get_by_role("link", name="Admin").click()
-    # What the page draws last: before it is there, a click may hit what is being replaced.
-    tab.page.get_by_text("Verify the chain").wait_for(state="attached")
+def _open_admin(tab, panel):
+    tab.go_to("Admin")
+    tab.page.get_by_role("tab", name=panel).click()
     tab.idle()
 
 
-def test_an_admin_issues_a_key_that_works_at_once_and_revokes_it(api, web, web_home, open_tab):
-    """The key is shown once, generates, counts as usage, and is refused after its revocation."""
-    tab = open_tab(web.url)
-    tab.log_in(web_home.root.name, web_home.root.password)
-    tab.button("Generate Text").wait_for()
-    _open_admin(tab)
+def _choose(tab, box, option):
+    """Choose from a list that closes again if it was opened while its panel still unfolds."""
+    found = tab.page.get_by_role("option", name=option)
+    for _ in range(10):
+        tab.page.wait_for_timeout(500)
+        if found.count():
+            break
+        tab.page.get_by_role("combobox", name=box).last.click()
+    found.click()
+    tab.idle()
+
+
+def test_an_admin_issues_a_key_a_curl_works_with_it_and_it_is_revoked(api, home, logged_in):
+    """The key is shown once, a pasted curl line generates with it, it counts as usage, and it is
+    refused after its revocation."""
+    tab = logged_in(home.root)
+    tab.set("Number of characters", "50", "spinbutton")
+    tab.button("Generate Text").click()
+    tab.sees("finished ·")
+    tab.idle()
+    text = tab.text()
+    tab.page.get_by_text("This call in a program").click()
+    tab.page.get_by_text("curl -sS").wait_for()
+    line = tab.page.locator("[data-testid=stCode] code").last.text_content()
+
+    _open_admin(tab, "Keys")
     tab.page.get_by_text("Issue a key").click()
-    _set(tab, "Name of the key", "ci")
+    tab.set("Name of the key", "ci")
     tab.button("Issue").click()
     tab.sees("Copy it now")
     tab.idle()
-    key = _text(tab).strip()
-    written = api.post("/generate", key, num_chars=50, seed=1)
-    assert (written.status_code, len(written.json()["text"])) == (200, 50)
+    key = tab.text().strip()
+    curl = pasted(line, GPT_API_KEY=key)
+    answer = httpx.post(curl.url, headers=curl.headers, content=curl.data, timeout=60)
+    assert answer.json()["text"] == text
 
-    tab.page.get_by_role("link", name="Usage").click()
-    tab.page.get_by_role("heading", name="Usage").wait_for()
+    tab.go_to("Usage")
     tab.sees("Everything that was used in acme")
+    tab.picture("usage")
 
-    _open_admin(tab)
+    _open_admin(tab, "Keys")
     tab.page.get_by_text("Rotate or revoke a key").click()
-    option = tab.page.get_by_role("option", name=f"ci · {key.split('_')[2]}")
-    for _ in range(10):  # the list closes again if it was opened while the panel still unfolds
-        tab.page.wait_for_timeout(500)
-        if option.count():
-            break
-        tab.page.get_by_role("combobox", name="Key").click()
-    option.click()
-    tab.idle()
-    _set(tab, "Reason of a revocation", "leaked")
+    _choose(tab, "Key", f"ci · {key.split('_')[2]}")
+    tab.set("Reason of a revocation", "leaked")
+    tab.picture("admin-keys")
     tab.button("Revoke").click()
     tab.sees("The key is revoked.")
     assert api.post("/generate", key, num_chars=50).status_code == 401
+    for panel, seen in (("Load", "Waiting"), ("Tenants", "Add a tenant"), ("Users", "Add a user")):
+        tab.page.get_by_role("tab", name=panel).click()
+        tab.sees(seen)
+        tab.picture(f"admin-{panel.lower()}")
     tab.page.get_by_role("tab", name="Audit").click()
     tab.button("Verify the chain").click()
     tab.sees("The chain is whole")
+    tab.picture("admin-audit")
     assert tab.complaints == []

@@ -270,14 +270,3 @@ def test_strangers_get_nothing_from_streamlit(web_server, path):
     assert answer.status_code == 404
     assert "default-src 'self'" in answer.headers["Content-Security-Policy"]
     assert "Server" not in answer.headers
-
-
-def test_a_phone_has_everything_without_scrolling_sideways(
-    web_server, web_home, told_api, open_tab
-):
-    """At 390 pixels the page is as wide as the screen and the buttons work."""
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    tab = _logged_in(open_tab, web_server, web_home.ada, **phone)
-    tab.button("Generate Text").click()
-    tab.sees("finished ·")
-    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,13 @@ class Tab:
         self.page.get_by_role("link", name=page).click()
         self.page.get_by_role("heading", name=page).wait_for()
         self.idle()
+
+    def picture(self, name: str) -> None:
+        """Leave a picture of what is seen, where `make screens` wants one."""
+        if folder := os.environ.get("SCREENS"):
+            self.idle()
+            self.page.wait_for_timeout(300)  # what slides or fades has come to rest
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
 
     def until(self, holds: Callable[[], object]) -> None:
         """Wait until something holds, here or elsewhere."""

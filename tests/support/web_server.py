@@ -113,28 +113,28 @@ class PeopledHome:
     path: Path
     admin: Admin
     close: Callable[[], None]
-    _people: dict[str, Person] = field(default_factory=dict)
+    people: dict[str, Person] = field(default_factory=dict)
 
     @property
     def ada(self) -> Person:
-        return self._people["ada"]
+        return self.people["ada"]
 
     @property
     def carol(self) -> Person:
-        return self._people["carol"]
+        return self.people["carol"]
 
     @property
     def root(self) -> Person:
-        return self._people["root"]
+        return self.people["root"]
 
     def person(self, name: str, roles: Sequence[str] = ("user",)) -> Person:
         """Add somebody; a web app that runs already learns of them within a minute."""
         password = generate_password()
         added = self.admin.users.add(name, "acme", roles, password=password)
         key = UserStore(open_secrets(self.settings), Names(self.settings.prefix)).key_of(name)
-        self._people[name] = Person(name, password, key or "")
+        self.people[name] = Person(name, password, key or "")
         assert added["user"] == name
-        return self._people[name]
+        return self.people[name]
 
     @property
     def settings(self) -> AuthSettings:
