@@ -14,7 +14,6 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from api.gpt import checkpoint, model_source
 from api.gpt.__main__ import main
 from tests.support.foreign_models import (
     lecture_state,
@@ -26,6 +25,8 @@ from tests.support.tiny_model import one_thread
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="utf-8")
 TINY = shlex.split("--batch 4 --block-size 16 --n-layer 1 --n-head 2 --n-embd 16")
+
+pytestmark = pytest.mark.timeout(300)  # a whole service starts in each walk
 
 
 def sections() -> dict[str, list[str]]:
@@ -102,13 +103,16 @@ class Shell:
             assert len(printed.out) > 200
 
     def _start(self, uri):
-        if uri.startswith("gs://"):
-            home = Path("home")
-            directory = model_source.directory_of(self._uris[uri], home)
-            assert checkpoint.load(directory).name == "mine"
-            return
-        environ = {**self._live.environ, "MODEL_URI": str(Path(uri).resolve())}
-        self._server = self._serve(**environ)
+        where = self._uris[uri] if uri.startswith("gs://") else str(Path(uri).resolve())
+        self._server = self._serve(
+            **{
+                **self._live.environ,
+                "MODEL_URI": where,
+                "STORAGE_EMULATOR_HOST": self._bucket.url,
+            }
+        )
+        config = json.loads((Path("models") / Path(uri).name / "config.json").read_text())
+        assert self._server.get("/health").json()["model"] == config["name"]
 
     def _post(self, words):
         [body] = [json.loads(words[i + 1]) for i, word in enumerate(words) if word == "-d"]
@@ -120,19 +124,17 @@ class Shell:
 
 
 @pytest.fixture
-def shell(reader, live_api, api_server, cloud_storage, monkeypatch):
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", cloud_storage.url)
+def shell(reader, live_api, api_server, cloud_storage):
     return Shell(reader, live_api, api_server, cloud_storage)
 
 
 @pytest.mark.parametrize("title", sections())
-def test_the_commands_of_a_section_work(title, shell, capsys):
+def test_the_commands_of_a_section_work(title, shell, tiny_model, capsys):
     """From the reader's file to an answer of /generate, line by line as it is printed."""
-    commands = sections()[title]
     if title == "Serve it from a bucket":  # what was trained before
-        commands = sections()["Train one here"][:1] + commands
+        shutil.copytree(tiny_model, "models/mine")
     with one_thread():
-        for command in commands:
+        for command in sections()[title]:
             shell.run(title, command, capsys)
 
 
