@@ -29,7 +29,8 @@ DECOYS = (
     "docs/internal.md",
     "id_rsa",
     "models/demo/training_state.pt",
-    "models/mine/model.safetensors",
+    "models/mine/ckpt.pt",
+    "models/mine/input.txt",
     "requirements/.netrc",
     "service-account.json",
     "tests/conftest.py",
@@ -91,7 +92,13 @@ def test_a_decoy_stays_out(rules, decoy):
     assert not in_context(decoy, rules)
 
 
-def test_the_context_is_source_locks_and_the_demo_model(rules):
+def test_a_model_beside_the_demo_goes_in(rules):
+    """Copying a model into models/ is enough; of it only what serving reads."""
+    for name in ("config.json", "manifest.json", "model.safetensors", "tokenizer.json"):
+        assert in_context(f"models/mine/{name}", rules)
+
+
+def test_the_context_is_source_locks_and_models(rules):
     """Of the working tree as it lies here, caches and all, only shipped kinds of files go in."""
     sent = {
         name
