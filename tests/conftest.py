@@ -1,5 +1,6 @@
 """Fixtures live in `tests/support`, one file for each real part that tests run against."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -22,6 +23,12 @@ pytest_plugins = (
     "tests.support.web_parts",
     "tests.support.web_server",
 )
+
+
+@pytest.fixture
+def soak() -> bool:
+    """Say whether the long form of a guarantee is to be shown: `make soak`."""
+    return bool(os.environ.get("SOAK"))
 
 
 @pytest.fixture(autouse=True)

@@ -71,6 +71,7 @@ class World:
     redis_url: str
     clock: Clock = field(default_factory=Clock)
     prefix: str = PREFIX
+    shards: int = SHARDS
     redis_timeout_seconds: float = 10.0  # tests wait for a busy machine, not for a Redis
 
     @property
@@ -85,7 +86,7 @@ class World:
             emulator_host=None,
             redis_url=self.redis_url,
             key_label="live",
-            keyring_shards=SHARDS,
+            keyring_shards=self.shards,
         )
 
     def propagation(self) -> Propagation:
