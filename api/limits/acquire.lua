@@ -173,6 +173,12 @@ local function admit(scope)
   scope.running = scope.running + 1
 end
 
+-- Reading one's account and administering are uses of a key as well.
+if peeking or code == '' then
+  redis.call('HSET', LAST_USED, 'at', text(math.floor(now / 1000)), 'address', address)
+  redis.call('PEXPIRE', LAST_USED, LEDGER_MS)
+end
+
 if not peeking then
   for _, scope in ipairs(scopes) do
     if code == '' then
@@ -182,15 +188,11 @@ if not peeking then
     end
     redis.call('PEXPIRE', scope.usage, LEDGER_MS)
   end
-  if code == '' then
-    redis.call('HSET', LAST_USED, 'at', text(math.floor(now / 1000)), 'address', address)
-    redis.call('PEXPIRE', LAST_USED, LEDGER_MS)
-    if digest ~= '' then
-      redis.call('HSET', record, 'lease', lease, 'until', text(now + lease_ms))
-      if first_time then
-        redis.call('HSET', record, 'digest', digest, 'seed', seed, 'charged', 0, 'complete', 0)
-        redis.call('PEXPIRE', record, text(math.max(RECORD_MS, lease_ms + SLACK_MS)))
-      end
+  if code == '' and digest ~= '' then
+    redis.call('HSET', record, 'lease', lease, 'until', text(now + lease_ms))
+    if first_time then
+      redis.call('HSET', record, 'digest', digest, 'seed', seed, 'charged', 0, 'complete', 0)
+      redis.call('PEXPIRE', record, text(math.max(RECORD_MS, lease_ms + SLACK_MS)))
     end
   end
 end

@@ -308,3 +308,11 @@ def test_an_admitted_request_notes_when_and_from_where(limiter, client, clock):
     assert not ask(limiter, principal).allowed
     noted = client.hgetall(last_used("acme", principal.key_id))
     assert noted == {"at": "1795428000", "address": "192.0.2.7"}
+
+
+def test_reading_an_account_is_a_use_too(limiter, client, clock):
+    """An admin's key that never generates is not listed as unused."""
+    principal = caller()
+    limiter.peek(principal, address="192.0.2.8")
+    noted = client.hgetall(last_used("acme", principal.key_id))
+    assert noted == {"at": "1795428000", "address": "192.0.2.8"}
