@@ -94,8 +94,11 @@ $(BENCH_STAMP):
 	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
 	@touch $@
 
-soak: $(STAMP) ## hold the seed's promise over hundreds of random mixes of requests
-	@SOAK=1 $(BIN)/python -m pytest tests/unit/gpt/test_seed_promise.py --timeout 3600 $(ARGS)
+SOAKED := tests/unit/gpt/test_seed_promise.py tests/integration/test_key_promises.py \
+  tests/stateful/test_keyring_machine.py
+
+soak: $(STAMP) ## hold the promises of seeds and of keys over hundreds of random mixes of requests
+	@SOAK=1 $(BIN)/python -m pytest -s $(SOAKED) --timeout 3600 $(ARGS)
 
 capacity: $(STAMP) ## measure what one instance can do; write deploy/measured.toml and the tables in docs/
 	@$(BIN)/python -m deploy.capacity

@@ -15,15 +15,17 @@ Record = Mapping[str, Any]
 
 
 def disagreement(
-    read: Callable[[str], Document], names: Iterable[str], last: Mapping[str, Record]
+    read: Callable[[str], Document | None], names: Iterable[str], last: Mapping[str, Record]
 ) -> str | None:
     """Return what does not agree first, or None.
 
-    `last` holds each document's last record in the chain. A change whose record has not reached
-    the chain yet is in the document's outbox and counts as recorded.
+    `read` returns None for what this identity may not read. `last` holds each document's last
+    record in the chain. A change whose record has not reached the chain yet is in the document's
+    outbox and counts as recorded.
     """
     for name in names:
-        wrong = _wrong(name, read(name), last.get(name))
+        document = read(name)
+        wrong = None if document is None else _wrong(name, document, last.get(name))
         if wrong is not None:
             return wrong
     return None

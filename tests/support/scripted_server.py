@@ -2,7 +2,8 @@
 around the scripted engine, for tests that need a generation of a known speed.
 
 `SECONDS_PER_CHAR` is the engine's speed, `ALPHABET` what it writes, `LOAD_SECONDS` how long its
-model takes to load, `FAIL_AFTER` how many characters it can write before it breaks.
+model takes to load, `FAIL_AFTER` how many characters it can write before it breaks. With
+`REAL_KEYS` keys are checked and administered for real.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ from __future__ import annotations
 import os
 import time
 
+from flask import Flask
+
 from api.app import create_app
 from api.config import Settings
 from api.gunicorn_conf import ServiceApplication
 from api.limits.limiter import RedisLimiter
 from api.telemetry import configure_logging
 from api.tracing import OtlpTracing
+from auth.stores import open_stores
 from tests.support.api_bench import FakeKeyring, no_admin
 from tests.support.scripted_engine import ScriptedEngine
 
@@ -34,21 +38,24 @@ def main() -> None:
         engine.alphabet = os.environ.get("ALPHABET", engine.alphabet)
         return engine
 
-    ServiceApplication(
-        settings,
-        make_app=lambda: create_app(
+    def make_app() -> Flask:
+        timeout = settings.redis_timeout_seconds
+        stores = None
+        if os.environ.get("REAL_KEYS"):
+            stores = open_stores(settings.auth, redis_url, redis_timeout_seconds=timeout)
+        return create_app(
             settings,
-            keyring=FakeKeyring(),
-            limiter=RedisLimiter(redis_url, timeout_seconds=settings.redis_timeout_seconds),
+            keyring=FakeKeyring() if stores is None else stores.keyring,
+            limiter=RedisLimiter(redis_url, timeout_seconds=timeout),
             load_engine=load_engine,
-            admin=no_admin,
+            admin=no_admin if stores is None else stores.admin,
             tracing=(
                 None if settings.otlp_endpoint is None else OtlpTracing(settings.otlp_endpoint)
             ),
             redis_url=redis_url,
-        ),
-        on_exit=lambda: None,
-    ).run()
+        )
+
+    ServiceApplication(settings, make_app=make_app, on_exit=lambda: None).run()
 
 
 if __name__ == "__main__":

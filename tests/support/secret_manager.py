@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +47,7 @@ PERMISSIONS = {
     "EnableSecretVersion": "secretmanager.versions.enable",
     "DisableSecretVersion": "secretmanager.versions.disable",
     "DestroySecretVersion": "secretmanager.versions.destroy",
+    "TestIamPermissions": "",  # anybody may ask what they may do
 }
 
 
@@ -96,11 +97,14 @@ class SecretManagerServer:
         """
         import grpc
         from google.cloud import secretmanager_v1 as api
+        from google.iam.v1 import iam_policy_pb2 as iam
 
         handlers = {
             method: grpc.unary_unary_rpc_method_handler(
                 partial(self._answer, method),
-                request_deserializer=getattr(api, f"{method}Request").deserialize,
+                request_deserializer=iam.TestIamPermissionsRequest.FromString
+                if method == "TestIamPermissions"
+                else getattr(api, f"{method}Request").deserialize,
                 response_serializer=_serialized,
             )
             for method in PERMISSIONS
@@ -157,6 +161,8 @@ class SecretManagerServer:
         fault = self._next_fault(method)
         self._stopping.wait(fault.delay_seconds)
         try:
+            if method == "TestIamPermissions":
+                return self._permissions(call, request)
             if not self.authorize(call):
                 message = f"Permission '{call.permission}' denied for resource '{call.resource}'"
                 raise Refusal("PERMISSION_DENIED", f"{message} (or it may not exist).")
@@ -170,6 +176,21 @@ class SecretManagerServer:
 
             context.abort(grpc.StatusCode[refusal.code], refusal.message)
         return answer
+
+    def _permissions(self, call: Call, request: Any) -> Any:
+        """Answer with those of the permissions that the caller has; none on what is not there."""
+        from google.iam.v1 import iam_policy_pb2 as iam
+
+        try:
+            self.vault.get(request.resource)
+        except Refusal:
+            return iam.TestIamPermissionsResponse()
+        held = [
+            permission
+            for permission in request.permissions
+            if self.authorize(replace(call, permission=permission))
+        ]
+        return iam.TestIamPermissionsResponse(permissions=held)
 
     def _next_fault(self, method: str) -> _Fault:
         with self._lock:
@@ -185,7 +206,8 @@ class SecretManagerServer:
 
 def _resource(request: Any) -> str:
     target = request.secret if hasattr(request, "update_mask") else request
-    return str(getattr(target, "name", "") or getattr(target, "parent", ""))
+    named = getattr(target, "name", "") or getattr(target, "parent", "")
+    return str(named or getattr(target, "resource", ""))
 
 
 def _snake(method: str) -> str:

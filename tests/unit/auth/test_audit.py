@@ -150,9 +150,8 @@ def test_a_writer_that_dies_before_its_record_is_in_the_chain_loses_nothing(file
     assert admin.verify_audit()["whole"]
 
 
-def test_fifty_admins_at_once_leave_fifty_changes_and_a_whole_chain(file_world):
-    """Nothing is lost between writers of the same and of different documents."""
-    world = file_world
+def test_fifty_admins_at_once_leave_fifty_changes_and_a_whole_chain(world):
+    """Nothing is lost between writers of the same and of different documents, in either store."""
     world.tenant()
 
     def issue(number: int) -> str:
