@@ -25,7 +25,7 @@ BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/ready-$(firstword $(shell (cat requirements/bench.txt; echo '$(TORCH)') | cksum))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup browser lock image image-test sbom capacity bench soak clean
+.PHONY: help run test check setup browser lock image image-test sbom capacity bench soak screens clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -99,6 +99,10 @@ SOAKED := tests/unit/gpt/test_seed_promise.py tests/integration/test_key_promise
 
 soak: $(STAMP) ## hold the promises of seeds and of keys over hundreds of random mixes of requests
 	@SOAK=1 $(BIN)/python -m pytest -s $(SOAKED) --timeout 3600 $(ARGS)
+
+screens: $(STAMP) browser ## take the pictures of the web app under docs/screens anew
+	@SCREENS=docs/screens $(BIN)/python -m pytest -q tests/e2e/test_journey.py \
+	  tests/e2e/test_web_access.py tests/e2e/test_web_pages.py
 
 capacity: $(STAMP) ## measure what one instance can do; write deploy/measured.toml and the tables in docs/
 	@$(BIN)/python -m deploy.capacity

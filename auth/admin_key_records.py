@@ -48,6 +48,16 @@ class KeyRecords:
                     uses |= self._context.propagation.last_used(tenant, key_ids)
         return uses
 
+    def last_used_at(self, tenant: str, key_id: str) -> int | None:
+        """Return when a key was last admitted (Unix seconds), as far as Redis knows."""
+        propagation = self._context.propagation
+        if propagation is None:
+            return None
+        with suppress(PropagationUnavailableError):
+            use = propagation.last_used(tenant, [key_id]).get(key_id)
+            return None if use is None else use.at
+        return None
+
     def mark_revoked(self, records: Iterable[KeyRecord]) -> bool:
         """Have the keys' next requests refused; say whether Redis was told."""
         propagation = self._context.propagation

@@ -57,6 +57,7 @@ class KeyAdmin:
         rotations = KeyRotations(context, self._records)
         self.rotate, self.cancel_rotation = rotations.rotate, rotations.cancel
         self.mark_revoked = self._records.mark_revoked
+        self.last_used_at = self._records.last_used_at
 
     def issue(
         self,

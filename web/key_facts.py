@@ -30,7 +30,7 @@ def key_facts(document: Mapping[str, Any], tail: str = "") -> list[tuple[str, st
         ("Plan", document.get("plan")),
         ("May", ", ".join(map(str, scopes)) if isinstance(scopes, list) else None),
         ("Created", day(document.get("created_at"))),
-        ("Last used", day(document.get("last_used_at"))),
+        ("Last used", day(document.get("last_used_at")) or "never"),
         ("Expires", day(document.get("expires_at")) or "never"),
         ("Only from", ", ".join(map(str, cidrs)) if isinstance(cidrs, list) else None),
     ]

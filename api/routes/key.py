@@ -33,6 +33,7 @@ def show() -> Response:
         "scopes": sorted(scope.value for scope in principal.scopes),
         "label": principal.label,
         "created_at": principal.created_at,
+        "last_used_at": acting_admin().keys.last_used_at(principal.tenant, principal.key_id),
         "expires_at": principal.expires_at,
         "expires_in_days": warning_days(principal.expires_at, int(service().clock())),
         "allowed_cidrs": list(principal.allowed_cidrs),

@@ -264,7 +264,7 @@ def test_an_admin_issues_a_key_a_curl_works_with_it_and_it_is_revoked(api, home,
     tab.page.get_by_text("Rotate or revoke a key").click()
     _choose(tab, "Key", f"ci · {key.split('_')[2]}")
     tab.set("Reason of a revocation", "leaked")
-    tab.picture("admin-keys")
+    tab.picture("admin")
     tab.button("Revoke").click()
     tab.sees("The key is revoked.")
     assert api.post("/generate", key, num_chars=50).status_code == 401

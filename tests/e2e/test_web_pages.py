@@ -139,6 +139,7 @@ def test_a_429_counts_down_and_opens_again_by_itself(told_api, adas_tab):
     told_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 3))
     adas_tab.button("Generate Text").click()
     adas_tab.sees("Your plan's rate is used up for the moment. Try again in 3 s.")
+    adas_tab.picture("429-light")
     assert adas_tab.button("Generate Text").is_disabled()
     adas_tab.sees("Try again in 1 s.")
     told_api.behaviour = Behaviour()

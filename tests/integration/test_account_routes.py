@@ -233,6 +233,15 @@ def test_a_dry_run_says_what_would_be_and_charges_nothing(live_api):
         assert answer.json()["errors"] == [{"field": "dry_run", "message": "must be 0 or 1"}]
 
 
+def test_a_key_knows_when_it_was_last_used(live_api):
+    """Never before its first generation; reading one's own account is no use of it."""
+    key = live_api.issue()["key"]
+    assert live_api.server.get("/v1/key", key).json()["last_used_at"] is None
+    assert live_api.server.post("/generate", key, num_chars=1).status_code == 200
+    now = datetime.now(UTC).timestamp()
+    assert abs(live_api.server.get("/v1/key", key).json()["last_used_at"] - now) < 60
+
+
 def test_an_admin_sees_the_load_and_each_tenants_days(live_api, admin_key):
     """This instance's numbers, refusals by reason, and thirty days of every tenant."""
     issued = live_api.issue()
