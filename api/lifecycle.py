@@ -177,6 +177,8 @@ class Lifecycle:
         # What was imported and loaded stays for good: keep the collector from walking through it.
         gc.collect()
         gc.freeze()
+        # A request makes some hundred short-lived objects; every other one need not pay for a look.
+        gc.set_threshold(20_000, 20, 50)
         self._engine = engine
         log.info("model.loaded", model=engine.model_name, mode=engine.mode)
 
