@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import accumulate, chain
 
 from api.gpt.decoder import PORTION, READ_ALONE, READ_BESIDE, Decoder, Portion
 from api.gpt.row import Row
@@ -81,22 +81,18 @@ class Batch:
         return chars
 
     def _short(self) -> list[Row]:
-        """Return new rows whose texts, all together, are no more than a portion."""
+        """Return new rows of which not much is unread: all together no more than a portion."""
         begun = any(row.read for row in (*self._moved, *self._joining))
         if begun and self._decoder.reads_one_at_a_time:
             return []
-        short, total = [], 0
-        for row in self._joining:
-            total += row.position + 1 - row.read
-            if total > PORTION:
-                break
-            short.append(row)
-        return short
+        ordered = sorted(self._joining, key=_unread)
+        whole = accumulate(map(_unread, ordered))
+        return [row for row, tokens in zip(ordered, whole, strict=True) if tokens <= PORTION]
 
     def _turn(self, row: Row) -> tuple[bool, int]:
         """Order what waits to be read: the shortest first, after what was begun if it must be."""
         begun = row.read > 0 and self._decoder.reads_one_at_a_time
-        return not begun, row.position + 1 - row.read
+        return not begun, _unread(row)
 
     def _portions(self, rows: Iterable[Row], most: int = PORTION) -> list[Portion]:
         """Take portions of the rows' texts, one after the other, until there is enough."""
@@ -126,3 +122,7 @@ class Batch:
             (self._moved if row in self._moved else self._joining).remove(row)
         self._decoder.release(row.slot)
         self._free.append(row.slot)
+
+
+def _unread(row: Row) -> int:
+    return row.position + 1 - row.read

@@ -1,0 +1,108 @@
+"""The order in which texts are read, and who waits for whom meanwhile."""
+
+import pytest
+
+from api.gpt.batch import Batch
+from api.gpt.decoder import PORTION, READ_ALONE, READ_BESIDE
+from api.gpt.generation import Generation
+from api.gpt.request import GenerationRequest
+from api.gpt.row import Row
+from api.gpt.tokenizer import CharTokenizer
+
+
+class Recorder:
+    """A decoder that draws token 0 and notes what it is asked for."""
+
+    reads_one_at_a_time = False
+
+    def __init__(self):
+        self.passes = []  # of (slots that read, tokens read, slots that decode)
+        self.released = []
+
+    def run(self, portions, running, steps):
+        slots = [portion.slot for portion in portions]
+        self.passes.append((slots, sum(len(p.tokens) for p in portions), sorted(running)))
+        drawn = {p.slot: [0] for p in portions if p.draw is not None}
+        return drawn | {slot: [0] * (1 if portions else steps) for slot in running}
+
+    def release(self, slot):
+        self.released.append(slot)
+
+
+@pytest.fixture
+def decoder():
+    return Recorder()
+
+
+@pytest.fixture
+def batch(decoder):
+    return Batch(decoder, slots=8)
+
+
+def row(length, num_chars=1_000):
+    request = GenerationRequest("r", "t", "x", seed=0, num_chars=num_chars)
+    generation = Generation(request, clock=lambda: 0.0, on_abort=lambda _: None)
+    return Row(generation, [0] * length, 512, CharTokenizer("a"))
+
+
+def test_a_short_text_does_not_wait_for_long_ones(batch, decoder):
+    """A newcomer with a short prompt is read in the next pass, in one without the running rows,
+    whatever is being read already."""
+    batch.add(running := row(1))
+    batch.step(4)
+    for _ in range(3):
+        batch.add(row(400))
+    batch.step(4)
+    decoder.passes.clear()
+    batch.add(newcomer := row(3))
+    batch.step(4)
+    assert decoder.passes[0] == ([newcomer.slot], 3, [])
+    assert len(newcomer.tokens) == 3 + 2  # read, and decoded with the others
+    assert running.slot in decoder.passes[1][2]
+
+
+def test_running_rows_wait_for_a_portion_at_a_time(batch, decoder):
+    """Beside running rows a step reads a portion, alone some more; nothing is read twice."""
+    batch.add(long := row(400))
+    batch.step(4)
+    assert decoder.passes == [([long.slot] * 4, READ_ALONE, [])]
+    batch.add(row(1))
+    batch.step(4)
+    decoder.passes.clear()
+    while batch._joining:
+        batch.step(4)
+    read = [tokens for _, tokens, _ in decoder.passes]
+    assert max(read) <= READ_BESIDE
+    assert all(len(slots) <= READ_BESIDE // PORTION for slots, _, _ in decoder.passes)
+    assert sum(read) == 400 - 2 * READ_ALONE
+
+
+def test_what_was_begun_is_read_to_its_end_where_it_must_be(batch, decoder):
+    """A decoder with one stage is never given another text's portion in the middle of one."""
+    decoder.reads_one_at_a_time = True
+    batch.add(row(1))
+    batch.step(1)
+    batch.add(long := row(200))
+    batch.step(1)
+    batch.add(row(2))
+    decoder.passes.clear()
+    while batch._joining:
+        batch.step(1)
+    order = [slot for slots, _, _ in decoder.passes for slot in slots]
+    assert order[:-1] == [long.slot] * 6
+    assert order[-1] != long.slot
+
+
+def test_a_row_that_was_evicted_is_read_again_from_its_start(batch, decoder):
+    """Its slot is free for another; added again it reads all it has, and goes on."""
+    batch.add(subject := row(5))
+    batch.step(3)
+    batch.step(3)
+    tokens = len(subject.tokens)
+    batch.evict(subject)
+    assert decoder.released == [subject.slot]
+    decoder.passes.clear()
+    batch.add(subject)
+    batch.step(3)
+    assert decoder.passes[0][1] == tokens
+    assert len(subject.tokens) == tokens + 1
