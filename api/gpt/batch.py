@@ -63,7 +63,8 @@ class Batch:
             chars += self._take(self._decoder.run(portions, {}, 1))
         waiting = sorted((*self._moved, *self._joining), key=self._turn)
         portions = self._portions(waiting, READ_BESIDE if self._running else READ_ALONE)
-        left = {slot: row.room() for slot, row in self._running.items()}
+        going_on = ((slot, row) for slot, row in self._running.items() if not row.generation.ended)
+        left = {slot: row.room() for slot, row in going_on}
         drawn = self._decoder.run(portions, left, steps) if left or portions else {}
         chars += self._take(drawn)
         return Progress(chars, max(map(len, drawn.values()), default=0))

@@ -73,6 +73,8 @@ class Row:
 
         What was drawn after the end is dropped.
         """
+        if self.generation.ended:
+            return 0
         text = ""
         for token in tokens:
             self.tokens.append(token)

@@ -39,8 +39,8 @@ def batch(decoder):
     return Batch(decoder, slots=8)
 
 
-def row(length, num_chars=1_000):
-    request = GenerationRequest("r", "t", "x", seed=0, num_chars=num_chars)
+def row(length, **more):
+    request = GenerationRequest("r", "t", "x", seed=0, **{"num_chars": 1_000, **more})
     generation = Generation(request, clock=lambda: 0.0, on_abort=lambda _: None)
     return Row(generation, [0] * length, 512, CharTokenizer("a"))
 
@@ -106,3 +106,16 @@ def test_a_row_that_was_evicted_is_read_again_from_its_start(batch, decoder):
     batch.step(3)
     assert decoder.passes[0][1] == tokens
     assert len(subject.tokens) == tokens + 1
+
+
+def test_a_text_that_ends_with_its_first_character_is_not_gone_on_with(batch, decoder):
+    """A row that ended in the pass of its own is neither decoded nor told more in the same step."""
+    batch.add(row(1))
+    batch.step(4)
+    decoder.passes.clear()
+    batch.add(ending := row(1, stop=("a",)))
+    batch.step(4)
+    assert ending.generation.ended
+    assert ending.slot not in decoder.passes[1][2]
+    assert ending.take([0, 0]) == 0
+    assert batch.remove_ended(0.0) == [ending]
