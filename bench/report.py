@@ -102,7 +102,7 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
+    figure, axes = plt.subplots(figsize=(9, 5), dpi=120)
     for name, by_rows in result["engines"].items():
         values = list(by_rows.values())
         middle = [v["chars_per_second"] for v in values]
@@ -118,7 +118,7 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     axes.set_xlabel("sequences at a time")
     axes.set_ylabel("characters per second, all together")
     axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(path)
 
