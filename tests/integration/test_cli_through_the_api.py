@@ -63,6 +63,10 @@ def test_a_tenant_and_its_keys_are_administered_without_the_stores(live_api, cli
     assert [one["key_id"] for one in answer(cli("keys", "list", "--tenant", name, "--json"))] == [
         key_id
     ]
+    limited = answer(cli("keys", "set-limits", key_id, "requests_per_minute=7", "--json"))
+    assert limited["limits"] == {"requests_per_minute": 7}
+    capped = answer(cli("tenants", "set-caps", name, "chars_per_day=9000", "--json"))
+    assert capped["caps"] == {"chars_per_day": 9000}
     assert cli("tenants", "disable", name)[0] == 0
     assert live_api.server.post("/generate", issued["key"], num_chars=1).status_code == 403
     assert cli("tenants", "enable", name)[0] == 0
