@@ -141,6 +141,22 @@ def test_an_instance_that_is_told_of_a_newer_version_reads_it_once(world: World)
     assert not world.accepted(keyring, issued["key"])
 
 
+def test_a_refusal_by_a_keyring_that_was_replaced_meanwhile_is_not_final(world: World) -> None:
+    """Another request may read the newer keyring between this one's check and its look at Redis."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    keyring = world.loaded()
+    rotated = admin.keys.rotate(issued["key_id"])
+    ask_redis = keyring._keyring.ask_redis
+
+    def after_another() -> bool:
+        assert keyring.observe(PREFIX, current_pointer(world))
+        return ask_redis()
+
+    keyring._keyring.ask_redis = after_another
+    assert world.accepted(keyring, rotated["key"])
+
+
 def test_both_secrets_work_during_a_rotation_and_then_one(world: World) -> None:
     """The new secret works at once, the old one until the deadline; the id never changes."""
     admin = world.tenant()
