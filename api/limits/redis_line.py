@@ -111,7 +111,11 @@ class RedisLine:
         except IndexError:
             pool = self._redis.connection_pool
             return pool.connection_class(**pool.connection_kwargs)
-        if connection.can_read(0):
+        try:
+            stale = connection.can_read(0)
+        except (redis.ConnectionError, redis.TimeoutError, OSError):
+            stale = True
+        if stale:
             connection.disconnect()
         return connection
 

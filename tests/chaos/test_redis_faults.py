@@ -160,6 +160,17 @@ def test_redis_is_back_after_one_pause(outage):
     assert limiter.ping()
 
 
+def test_a_connection_that_redis_closed_meanwhile_is_no_outage(outage):
+    """An idle connection that was cut (by Redis, by a NAT) opens anew, and nobody notices."""
+    limiter = outage.limiter("closed")
+    for _ in range(3):
+        assert ask(limiter).allowed
+        with redis.Redis.from_url(outage.server.url) as client:
+            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    assert ask(limiter).allowed
+    assert outage.events == Counter()
+
+
 def test_an_outage_costs_one_timeout_a_second(outage):
     """A Redis that hangs is asked by one caller each pause, whatever the load."""
     limiter = outage.limiter("closed", timeout_seconds=0.2)
