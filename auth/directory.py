@@ -90,7 +90,8 @@ def from_body(body: Mapping[str, Any]) -> Directory:
         pepper_id = fields.text("pepper_id")
         if pepper_id not in pepper_ids:
             raise ValueError("directory.pepper_id is not one of its pepper_ids")
-        deadlines = fields.table("pepper_deadlines")
+        given = fields.value("pepper_deadlines") is not None  # older documents have none
+        deadlines = fields.table("pepper_deadlines") if given else {}
         if not set(deadlines) <= set(pepper_ids) - {pepper_id} or not all(
             type(one) is int for one in deadlines.values()
         ):

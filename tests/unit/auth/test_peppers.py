@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from auth import directory as directories
 from auth.audit import AuditLog
 from auth.changes import Changes
 from auth.documents import Documents
-from auth.errors import AdminRefusedError, InvalidKeyError
+from auth.errors import AdminRefusedError, InvalidKeyError, MalformedKeyringError
 from auth.pepper_moves import PepperMoves
 from auth.secrets import SecretNotFoundError, SecretStoreUnavailableError
 from tests.support.auth_world import PREFIX, FlakyStore, World
@@ -146,3 +147,12 @@ def test_a_peppers_deadline_is_bounded(world, days):
     admin = world.tenant()
     with pytest.raises(AdminRefusedError, match="1d to 400d"):
         admin.peppers.rotate(deadline_seconds=days * DAY)
+
+
+def test_a_directory_written_before_there_were_deadlines_is_read():
+    """A store that was set up by an older release goes on serving."""
+    body = {"shards": 4, "pepper_id": "p1", "pepper_ids": ["p1"], "tenants": {}}
+    assert directories.from_body(body).pepper_deadlines == {}
+    for deadlines in ({"p1": 1}, {"p2": 1}, {"p0": "soon"}, []):
+        with pytest.raises(MalformedKeyringError, match="pepper_deadlines"):
+            directories.from_body(body | {"pepper_deadlines": deadlines})
