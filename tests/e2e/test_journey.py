@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import threading
 
 import httpx
+import psutil
 import pytest
 
 from auth.audit import Actor
@@ -78,6 +81,30 @@ def logged_in(web, open_tab):
     return opened
 
 
+@contextlib.contextmanager
+def _slowed(api):
+    """Let the API run a sixth of the time: a text is under way for as long as one looks."""
+    served = psutil.Process(api.process.pid)
+    processes = [served, *served.children(recursive=True)]
+    done = threading.Event()
+
+    def hold_back():
+        while not done.wait(0.05):
+            for process in processes:
+                process.suspend()
+            done.wait(0.25)
+            for process in processes:
+                process.resume()
+
+    holding = threading.Thread(target=hold_back)
+    holding.start()
+    try:
+        yield
+    finally:
+        done.set()
+        holding.join()
+
+
 def _aborted(api):
     ended = [json.loads(line) for line in api.lines if line.startswith("{")]
     return [line for line in ended if line.get("finish_reason") == "aborted"]
@@ -122,18 +149,19 @@ def test_generate_stop_continue_regenerate_log_out(api, web, home, logged_in, op
 
     tab.set("Seed", "42")
     tab.set("Number of characters", "10000", "spinbutton")
-    tab.button("Generate Text").click()
-    tab.page.locator("[data-testid=stCode]").wait_for()
-    lengths = {len(tab.text())}
+    with _slowed(api):
+        tab.button("Generate Text").click()
+        tab.page.locator("[data-testid=stCode]").wait_for()
+        lengths = {len(tab.text())}
 
-    def grew():
-        lengths.add(len(tab.text()))
-        return len(lengths) >= 3 and max(lengths) >= 200
+        def grew():
+            lengths.add(len(tab.text()))
+            return len(lengths) >= 3 and max(lengths) >= 200
 
-    tab.until(grew)
-    tab.picture("generating-light")
-    tab.button("Stop").click()
-    tab.sees("stopped ·")
+        tab.until(grew)
+        tab.picture("generating-light")
+        tab.button("Stop").click()
+        tab.sees("stopped ·")
     tab.idle()
     kept = tab.text()
     assert max(lengths) <= len(kept) < 10_000
@@ -172,17 +200,18 @@ def test_a_key_that_is_rotated_in_one_tab_goes_unnoticed_in_another(
 ):
     """What is being written goes on; the new key is shown once and works elsewhere; and when the
     old secret ends at once, the web app reads the new one by itself."""
-    writing = logged_in(home.people["rose"])
+    writing, rotating = logged_in(home.people["rose"]), logged_in(home.people["rose"])
     writing.set("Number of characters", "10000", "spinbutton")
-    writing.button("Generate Text").click()
-    writing.page.locator("[data-testid=stCode]").wait_for()
-    rotating = logged_in(home.people["rose"])
     rotating.go_to("My API key")
     rotating.picture("key")
     rotating.page.get_by_text("I know where else this key is used").click()
     rotating.idle()
-    rotating.button("Rotate").click()
-    rotating.sees("Your key has a new secret.")
+    with _slowed(api):
+        writing.button("Generate Text").click()
+        writing.page.locator("[data-testid=stCode]").wait_for()
+        rotating.button("Rotate").click()
+        rotating.sees("Your key has a new secret.")
+        assert not writing.page.get_by_text("finished ·").count()
     rotating.idle()
     new = rotating.text().strip()
     assert api.get("/v1/key", new).json()["name"] == "web user rose"
