@@ -1,4 +1,4 @@
-"""Rates for what has no plan: bad keys by address, and reading one's own account by key.
+"""Rates for what has no plan: bad keys and public documents by address, one's own account by key.
 
 flask-limiter counts on the same Redis as the plans; while Redis is away it counts in this
 process, by the same rates. A good key never comes here, so it costs no round trip.
@@ -18,6 +18,7 @@ from api.limits.redis_line import storage_options
 
 FAILED_KEYS = "30/minute"
 ACCOUNT_READS = "300/minute"
+PUBLIC_READS = "120/minute"  # of the documents, by address; probes (/health, /ready) are free
 MAX_BLOCKED = 10_000
 TIMEOUT_SECONDS = 0.5  # of Redis; a refusal can wait longer than a good request may
 
@@ -53,6 +54,8 @@ class Throttle:
             ACCOUNT_READS, scope="account", key_func=lambda: str(g.principal.key_id)
         )(_nothing_else)
 
+        self._public_read = limiter.shared_limit(PUBLIC_READS, scope="public")(_nothing_at_all)
+
     def blocked(self) -> bool:
         """Whether this process remembers that the caller's address is out of failures."""
         return bool(self._blocked) and self._blocked.get(_network(), 0.0) > self._clock()
@@ -63,7 +66,14 @@ class Throttle:
     def count_account_read(self) -> None:
         self._count(self._account_read, "rate_limited")
 
-    def _count(self, hit: Callable[[], None], code: str) -> None:
+    def count_public_read(self) -> None:
+        self._count(
+            self._public_read,
+            "rate_limited",
+            "This address has read the public documents too often. Try again shortly.",
+        )
+
+    def _count(self, hit: Callable[[], None], code: str, detail: str | None = None) -> None:
         try:
             hit()
         except RateLimitExceeded as exc:
@@ -72,7 +82,7 @@ class Throttle:
             wait_ms = max(1, round((reset_at - self._clock()) * 1000))
             if code == "too_many_failures":
                 self._remember(_network(), self._clock() + wait_ms / 1000)
-            raise ProblemError(code, retry_after_ms=wait_ms) from exc
+            raise ProblemError(code, detail, retry_after_ms=wait_ms) from exc
 
     def _remember(self, network: str, until: float) -> None:
         if len(self._blocked) >= MAX_BLOCKED:
@@ -86,6 +96,10 @@ def _nothing() -> None:
 
 def _nothing_else() -> None:
     """A second one: flask-limiter knows wrapped functions by name."""
+
+
+def _nothing_at_all() -> None:
+    """A third, for the same reason."""
 
 
 def _network() -> str:

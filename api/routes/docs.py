@@ -10,6 +10,7 @@ from flask import Blueprint, Response, current_app, jsonify
 from api.access import public
 from api.errors import CATALOGUE
 from api.openapi import document
+from api.parts import service
 
 blueprint = Blueprint("docs", __name__)
 
@@ -26,6 +27,7 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'
 @public
 def openapi() -> Response:
     """Describe every route, in OpenAPI 3.1."""
+    service().throttle.count_public_read()
     return jsonify(document(current_app))
 
 
@@ -33,6 +35,7 @@ def openapi() -> Response:
 @public
 def docs() -> Response:
     """Show the same to a person."""
+    service().throttle.count_public_read()
     described = document(current_app)
     sections = [
         _operation(method, path, operation, described["components"]["schemas"])

@@ -56,3 +56,19 @@ def test_an_odd_address_is_still_counted(bench, address):
     for _ in range(30):
         fail(bench, address)
     assert fail(bench, address) == 429
+
+
+def test_public_documents_are_counted_by_address(bench):
+    """They cost work and need no key: an address has its rate; probes are never refused."""
+
+    def read(path, address="192.0.2.1"):
+        return bench.client.get(path, environ_overrides={"REMOTE_ADDR": address})
+
+    for number in range(120):
+        assert read(("/docs", "/openapi.json")[number % 2]).status_code == 200
+    refused = read("/docs")
+    assert (refused.status_code, refused.get_json()["code"]) == (429, "rate_limited")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert read("/docs", "192.0.2.2").status_code == 200
+    for path in ("/health", "/ready"):
+        assert read(path).status_code == 200
