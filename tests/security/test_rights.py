@@ -168,3 +168,13 @@ def test_the_documented_commands_are_those_of_the_table():
     for line in block[1].splitlines():
         words = shlex.split(line, comments=True)
         assert not words or words[0] == "gcloud" or words[0].startswith("NUMBER=")
+
+
+def test_the_deployment_gives_the_services_these_very_rights():
+    """docs/deploy.md binds the API and the web app as the table says, and in no other way."""
+    text = (DOCS.parent / "deploy.md").read_text()
+    services = ("quillgate-api@", "quillgate-web@")
+    bound = [line for line in gcloud_lines(Names("quillgate")) if any(s in line for s in services)]
+    assert bound
+    assert all(line in text for line in bound)
+    assert text.count("gcloud projects add-iam-policy-binding") == len(bound)
