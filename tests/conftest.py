@@ -3,8 +3,15 @@
 import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 import structlog
+
+# Nothing timed is a test: on a crowded machine hypothesis may take as long as it needs.
+hypothesis.settings.register_profile(
+    "suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("suite")
 
 pytest_plugins = (
     "tests.support.api_bench",
