@@ -131,7 +131,7 @@ def test_every_block_says_how_it_is_kept_true(block: Block):
 def programs_in(script: str) -> set[str]:
     """Return the first word of each command of a script, near enough for the documents."""
     script = re.sub(r"\\\n\s*", " ", script)  # continued lines
-    script = re.sub(r"\"[^\"(]*\"|'[^']*'", '""', script)  # quoted words
+    script = re.sub(r"\"(?:[^\"$]|\$(?!\())*\"|'[^']*'", '""', script)  # quoted words
     script = re.sub(r"(?m)^#.*|^(for|done)\b.*", "", script)
     words = re.findall(r"(?m)(?:^|\||\$\()\s*([\w./-]+=\S*|[\w./-]+)", script)
     return {word for word in words if "=" not in word}
