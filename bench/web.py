@@ -9,6 +9,7 @@ Without Chromium it ends with one sentence.
 from __future__ import annotations
 
 import argparse
+import logging
 import statistics
 import sys
 import tempfile
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 
 import psutil
+import structlog
 from playwright.sync_api import Page, sync_playwright
 
 from tests.support.browser import FLAGS, Tab, executable
@@ -25,13 +27,23 @@ from tests.support.web_server import PeopledHome, WebServer, people
 SESSIONS = 10
 WATCHED_SECONDS = 10.0
 MEGABYTE = 1 << 20
+DAY = {"chars": 4000, "requests": 20, "refused": 1}
+USED = {  # so that the page with the chart has one to draw, and loads what charts need
+    "from": "2026-11-01",
+    "to": "2026-11-30",
+    "items": [{"day": f"2026-11-{day:02}", "name": "ci", **DAY} for day in range(1, 31)],
+    "total": {name: 30 * value for name, value in DAY.items()},
+}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="What the web app weighs and a stream costs it.")
     parser.add_argument("--rounds", type=int, default=3)
     rounds: int = parser.parse_args().rounds
+    # Setting up is logged too, and is not the point here.
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     api = FakeApi()
+    api.answers["GET /v1/usage"] = USED
     with tempfile.TemporaryDirectory() as directory:
         home = people(Path(directory) / "home")
         server = WebServer(home.path, api.url)
@@ -79,6 +91,9 @@ def measure(server: WebServer, home: PeopledHome, api: FakeApi, rounds: int) -> 
 def visit_everything(tab: Tab) -> None:
     for page in ("Usage", "My API key", "Custom GPT Model"):
         tab.go_to(page)
+        if page == "Usage":
+            tab.sees("This month by key")
+            tab.idle()
 
 
 def cost(process: psutil.Process, tabs: list[Tab]) -> float:
