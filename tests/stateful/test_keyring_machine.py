@@ -354,6 +354,10 @@ class KeyringMachine(RuleBasedStateMachine):
             for active in tenants
         }
         assert accepted in possible, f"accepted: {accepted}, but possible: {possible}"
+        newest = self.newest(key_id)
+        if accepted and redis_up and keys == [newest] and newest.rotation is not None:
+            used_new = text == newest.texts[-1] and now < newest.rotation.deadline
+            assert not used_new or self.first_use(key_id) is not None, "no first use was noted"
 
     def good(self, key_id: str, state: Any, text: str, first_use: int | None) -> bool:
         """Say whether a state lets a whole key in."""
