@@ -192,6 +192,7 @@ def measure() -> dict[str, float]:
             "PLANS_FILE": str(plans),
             "MODEL_URI": "models/demo",
             "LOG_FORMAT": "json",
+            "REDIS_TIMEOUT_MS": "1000",  # a machine that also makes the load is no outage
         }
         stores = open_stores(AuthSettings.from_env(environ), redis.url)
         admin = stores.admin(Actor("capacity", "local"))
@@ -200,7 +201,7 @@ def measure() -> dict[str, float]:
         issued = admin.keys.issue("capacity", "capacity", ("generate",))
         key, per_key = str(issued["key"]), keyring_bytes(stores, admin)
         starts = []
-        for _ in range(2):  # the first warms the disk and the compiled kernels' cache
+        for _ in range(2):  # the first warms the disk
             with instance(environ, key) as api:
                 starts.append(api.start_seconds)
         api = exits.enter_context(instance(environ, key))
@@ -214,6 +215,7 @@ def measure() -> dict[str, float]:
         import redis as client_library
 
         with client_library.Redis.from_url(redis.url) as client:
+            client.flushall()  # what a rush left behind ends with its leases
             calls, microseconds = redis_cost(api, client.execute_command)
             kept = redis_bytes(client.execute_command, str(issued["key_id"]))
         memory = resident_mib(api.process)
@@ -225,7 +227,6 @@ def measure() -> dict[str, float]:
         "text_alone_seconds": round(median(rows["alone"]), 3),
         "smallest_requests_per_second": round(median(rows["smallest"])),
         "cold_start_seconds": round(median(starts[1:]), 1),
-        "first_start_seconds": round(starts[0], 1),
         "resident_mib": round(memory),
         "redis_calls_per_request": round(calls, 2),
         "redis_microseconds_per_request": round(microseconds),

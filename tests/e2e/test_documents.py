@@ -17,7 +17,17 @@ from tests.support.documents import RUN, SHOWN, Block, blocks
 ROOT = Path(__file__).parents[2]
 LOCAL_URL = "http://127.0.0.1:8080"
 # What a reader with an account has installed; nothing else may be asked of them.
-CLOUD_PROGRAMS = {"gcloud", "fly", "curl", "export", "printf", "sed", "python3", ".venv/bin/python"}
+CLOUD_PROGRAMS = {
+    "sh",
+    "gcloud",
+    "fly",
+    "curl",
+    "export",
+    "printf",
+    "sed",
+    "python3",
+    ".venv/bin/python",
+}
 
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),

@@ -23,6 +23,7 @@ DISTRIBUTIONS = {  # import name: distribution, where they differ
     "google_crc32c": "google-crc32c",
     "grpc": "grpcio",
     "jwt": "pyjwt",
+    "opentelemetry": "opentelemetry-sdk",
     "prometheus_client": "prometheus-client",
     "streamlit_authenticator": "streamlit-authenticator",
     "yaml": "pyyaml",

@@ -1,0 +1,42 @@
+"""fly.toml: a web app that would start, stay up and end in time."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from web.config import WebSettings
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def fly() -> dict:
+    return tomllib.loads((ROOT / "fly.toml").read_text())
+
+
+def test_the_web_app_would_start_with_it(fly):
+    """Its environment and the one secret are all that the settings want; no key file is in it."""
+    read = WebSettings.from_env({**fly["env"], "WEB_SESSION_KEY": "x" * 64})
+    assert read.auth.gcp_project == "your-project-id"
+    assert read.auth.workload is not None
+    assert read.client_address_header == "Fly-Client-IP"
+    assert read.port == fly["http_service"]["internal_port"]
+    assert not {name for name in fly["env"] if "KEY" in name or "CREDENTIALS" in name}
+
+
+def test_sessions_are_kept_and_streams_get_their_time(fly):
+    """One machine stays up, counted by its open pages, and is told to end before it is killed."""
+    service = fly["http_service"]
+    assert service["auto_stop_machines"] == "off"
+    assert service["min_machines_running"] == 1
+    assert service["concurrency"]["type"] == "connections"
+    assert service["force_https"] is True
+    assert fly["kill_signal"] == "SIGTERM"
+    assert fly["kill_timeout"] >= 10
+    [check] = service["checks"]
+    assert check["path"] == "/_stcore/health"
+    [machine] = fly["vm"]
+    assert machine["memory"] == "512mb"
