@@ -57,8 +57,7 @@ FROM base AS api
 COPY --from=api-packages /opt/venv /opt/venv
 COPY auth auth
 COPY api api
-# The demo model, and whichever other stands beside it: MODEL_URI=models/NAME chooses.
-COPY models models
+COPY models/demo models/demo
 # The kernels' machine code too: compiling takes seconds that a start does not have.
 RUN python -m compileall -q auth api \
     && python -c 'import auth.__main__, api.app, api.gpt.engine' \
