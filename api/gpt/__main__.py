@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 from api.gpt.request import FinishReason, GenerationMode, GenerationRequest, NotEncodableError
+from api.gpt.shown import shown
 
 
 def main(argv: list[str]) -> int:
@@ -110,8 +111,7 @@ def _import(arguments: argparse.Namespace, _argv: list[str]) -> int:
         name = arguments.name or arguments.to.resolve().name
         write(imported, arguments.to, name=name, start_text=arguments.start_text)
     except ImportRefusedError as exc:
-        print(f"import: {exc}", file=sys.stderr)
-        return 1
+        return _refused("import", exc)
     count = sum(tensor.numel() for tensor in imported.state.values())
     print(f"{arguments.to}: {count:,} parameters, {imported.tokenizer.vocab_size} tokens")
     if imported.padding:
@@ -121,6 +121,7 @@ def _import(arguments: argparse.Namespace, _argv: list[str]) -> int:
 
 
 def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
+    from api.gpt.checkpoint import CheckpointError
     from api.gpt.corpus import TrainingError
     from api.gpt.recipe import Recipe, with_overrides
     from api.gpt.train import train
@@ -143,11 +144,10 @@ def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
     except KeyboardInterrupt:
         print("\ntrain: stopped; the same command with --resume goes on", file=sys.stderr)
         return 130
-    except (TrainingError, ValueError) as exc:
-        print(f"train: {exc}", file=sys.stderr)
-        return 1
+    except (TrainingError, CheckpointError, ValueError, OSError) as exc:
+        return _refused("train", exc)
     print(f"{arguments.out}: held-out loss {loss:.4f} nats per character")
-    print(f"next: python -m api.gpt sample {arguments.out}")
+    print(f"next: python -m api.gpt sample {shlex.quote(str(arguments.out))}")
     return 0
 
 
@@ -176,8 +176,7 @@ def _inspect(arguments: argparse.Namespace, _argv: list[str]) -> int:
                 f"{found.blocks} blocks"
             )
     except (checkpoint.CheckpointError, TrainingError, NotEncodableError) as exc:
-        print(f"inspect: {exc}", file=sys.stderr)
-        return 1
+        return _refused("inspect", exc)
     return 0
 
 
@@ -193,8 +192,7 @@ def _sample(arguments: argparse.Namespace, _argv: list[str]) -> int:
         loaded = checkpoint.load(arguments.directory)
         engine = Engine(loaded, slots=1, queue_limit=1, mode=GenerationMode(arguments.mode))
     except (checkpoint.CheckpointError, ValueError) as exc:
-        print(f"sample: {exc}", file=sys.stderr)
-        return 1
+        return _refused("sample", exc)
     seed = secrets.randbits(63) if arguments.seed is None else arguments.seed
     engine.start()
     try:
@@ -215,8 +213,7 @@ def _sample(arguments: argparse.Namespace, _argv: list[str]) -> int:
         while (text := generation.read(timeout_seconds=1.0)) is not None:
             print(_shown(text), end="", flush=True)
     except NotEncodableError as exc:
-        print(f"sample: {exc}", file=sys.stderr)
-        return 1
+        return _refused("sample", exc)
     finally:
         engine.close()
     result = generation.result()
@@ -232,11 +229,15 @@ def _sample(arguments: argparse.Namespace, _argv: list[str]) -> int:
     return 0
 
 
+def _refused(command: str, why: Exception) -> int:
+    line = shown(why, keep="\n", most=None)
+    print(f"{command}: {line}", file=sys.stderr)
+    return 1
+
+
 def _shown(text: str) -> str:
     """Keep a stranger's model from steering the terminal."""
-    if not sys.stdout.isatty():
-        return text
-    return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
+    return shown(text, keep="\n\t", most=None) if sys.stdout.isatty() else text
 
 
 def _sample_problem(arguments: argparse.Namespace) -> str | None:

@@ -108,6 +108,10 @@ class BpeTokenizer:
     def vocab_size(self) -> int:
         return len(self._tokens)
 
+    @property
+    def start_text(self) -> str:
+        return self.end_of_text_name or "\n"
+
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text. Raise NotEncodableError for bytes that have none.
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from safetensors import SafetensorError, deserialize
 
 from api.gpt import tokenizer as tokenizers
 from api.gpt.shape import GPTConfig
+from api.gpt.shown import shown
 from api.gpt.tokenizer import Tokenizer
 
 if TYPE_CHECKING:  # torch takes seconds to import, and serving can do without
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # torch takes seconds to import, and serving can do without
 
 FORMAT = "quillgate-gpt/1"
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
+WRITTEN = (*FILES, "manifest.json")
 LIMITS = {"manifest.json": 2**16, "config.json": 2**20, "tokenizer.json": 2**26}  # bytes
 _SHA256 = re.compile("[0-9a-f]{64}")
 _DTYPES: dict[str, np.dtype[Any]] = {
@@ -95,7 +97,7 @@ def save(
     name: str,
     model: GPT,
     tokenizer: Tokenizer,
-    start_text: str = "\n",
+    start_text: str | None = None,  # None: the tokenizer's
     dtype: torch.dtype | None = None,  # of the weights; None: bfloat16
 ) -> None:
     """Write the four files. `manifest.json` comes last and makes it whole."""
@@ -110,7 +112,7 @@ def save(
     config = {
         "format": FORMAT,
         "name": name,
-        "start_text": start_text,
+        "start_text": tokenizer.start_text if start_text is None else start_text,
         "model": {**model.config.to_json(), "dropout": 0.0},
     }
     contents = {
@@ -124,6 +126,29 @@ def save(
     (directory / "manifest.json").write_bytes(_json_bytes({"sha256": hashes}))
 
 
+def first_of(directory: Path, names: Iterable[str]) -> str | None:
+    """Return the first of these files that a directory has; writing would replace it."""
+    return next((name for name in names if (directory / name).exists()), None)
+
+
+def name_problem(name: object) -> str | None:
+    """Say what keeps a model from having this name."""
+    if isinstance(name, str) and name.isprintable() and 1 <= len(name) <= 100:
+        return None
+    return "must be 1 to 100 characters that print"
+
+
+def start_text_problem(text: object, tokenizer: Tokenizer) -> str | None:
+    """Say what keeps a model with this vocabulary from going on after this text."""
+    if not isinstance(text, str) or not 1 <= len(text) <= 4000:
+        return "must be a string of 1 to 4000 characters"
+    try:
+        tokenizer.encode(text)
+    except ValueError as exc:
+        return f"cannot be read: {exc}"
+    return None
+
+
 def load(directory: Path) -> Checkpoint:
     """Verify and read a model directory; weights come back in float32. Raise CheckpointError."""
     contents = _verified_contents(directory)
@@ -134,7 +159,7 @@ def load(directory: Path) -> Checkpoint:
         known = {field.name for field in fields(GPTConfig)}
         unknown = sorted(set(config["model"]) - known)
         if unknown:
-            raise ValueError(f"unknown setting {', '.join(unknown)}")
+            raise ValueError(f"unknown setting {shown(', '.join(unknown))}")
         model_config = GPTConfig(**config["model"])
     except (KeyError, TypeError, ValueError) as exc:
         raise CheckpointError(f"config.json: {exc}") from exc
@@ -148,14 +173,10 @@ def load(directory: Path) -> Checkpoint:
             f"config.json says vocab_size {model_config.vocab_size}"
         )
     name, start_text = config.get("name", directory.name), config.get("start_text", "\n")
-    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 100:
-        raise CheckpointError('config.json: "name" must be 1 to 100 characters that print')
-    if not isinstance(start_text, str) or not 1 <= len(start_text) <= 4000:
-        raise CheckpointError('config.json: "start_text" must be a string of 1 to 4000 characters')
-    try:
-        tokenizer.encode(start_text)
-    except ValueError as exc:
-        raise CheckpointError(f'config.json: "start_text": {exc}') from exc
+    if problem := name_problem(name):
+        raise CheckpointError(f'config.json: "name" {problem}')
+    if problem := start_text_problem(start_text, tokenizer):
+        raise CheckpointError(f'config.json: "start_text" {problem}')
     return Checkpoint(
         name=name,
         config=model_config,
@@ -170,13 +191,13 @@ def _tensors(config: GPTConfig, data: bytes) -> dict[str, NDArray[Any]]:
     try:
         stored = dict(deserialize(data))
     except SafetensorError as exc:
-        raise CheckpointError(f"model.safetensors: {exc}") from exc
+        raise CheckpointError(f"model.safetensors: {shown(exc)}") from exc
     expected = config.tensor_shapes()
     found = {name: tuple(tensor["shape"]) for name, tensor in stored.items()}
     if expected != found:
         name = min(set(expected.items()) ^ set(found.items()))[0]
         raise CheckpointError(
-            f"model.safetensors: {name}: expected {expected.get(name, 'no such tensor')}, "
+            f"model.safetensors: {shown(name)}: expected {expected.get(name, 'no such tensor')}, "
             f"found {found.get(name, 'none')}"
         )
     for name, tensor in stored.items():
@@ -203,6 +224,8 @@ def manifest_hashes(data: bytes) -> dict[str, str]:
 
 def _verified_contents(directory: Path) -> dict[str, bytes]:
     """Read each file once and hash what was read, so that nothing can change in between."""
+    if directory.is_file():
+        raise CheckpointError(f"{directory}: is a file; give the directory that holds the model")
     if not directory.is_dir():
         raise CheckpointError(f"{directory}: no such model directory")
     hashes = manifest_hashes(_read(directory / "manifest.json"))

@@ -31,6 +31,10 @@ class Tokenizer(Protocol):
     def end_of_text(self) -> int | None:
         """The token that ends a text and spells nothing; None: there is none."""
 
+    @property
+    def start_text(self) -> str:
+        """What a text begins after: a document's end, a line's end, else any character."""
+
     def encode(self, text: str) -> list[int]:
         """Return the tokens of a text. Raise NotEncodableError for characters without any."""
 
@@ -86,6 +90,10 @@ class CharTokenizer:
     @property
     def vocab_size(self) -> int:
         return len(self.chars)
+
+    @property
+    def start_text(self) -> str:
+        return next((c for c in "\n " if c in self._ids), self.chars[0])
 
     def encode(self, text: str) -> list[int]:
         """Return one id per character. Raise NotEncodableError if any has no token."""

@@ -10,7 +10,6 @@ again descend: the model is that of a run with so many steps from the start.
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -29,7 +28,8 @@ from api.gpt.model import GPT
 from api.gpt.muon import Muon
 from api.gpt.recipe import Recipe
 from api.gpt.shape import GPTConfig
-from api.gpt.training_report import write_report
+from api.gpt.shown import shown
+from api.gpt.training_report import REPORT_FILES, write_report
 
 UNDECIDED = 10**9  # steps of a run whose time decides them, as long as it has not
 STATE_FILE = "training_state.pt"  # in the model directory while the run is unfinished
@@ -49,10 +49,14 @@ def train(
 
     Raises TrainingError for a text, a checkpoint or a directory that cannot be used.
     """
-    if (out / "manifest.json").exists():
-        raise TrainingError(f"{out} holds a finished model; use another --out, or remove it")
+    name = out.resolve().name
+    if problem := checkpoint.name_problem(name):
+        raise TrainingError(f"--out: the name of its directory, {shown(name)!r}, {problem}")
     state_file = out / STATE_FILE
-    if state_file.exists() and not resume:
+    # The state goes last: a model beside it still lacks its report, and resuming writes both.
+    if not state_file.exists():
+        _refuse_to_replace(out)
+    elif not resume:
         raise TrainingError(
             f"{out} holds an unfinished run; add --resume to go on with it, or remove it"
         )
@@ -65,7 +69,7 @@ def train(
     if state_file.exists():
         trainer.restore(state_file)
     trainer.run(state_file)
-    checkpoint.save(out, name=out.name, model=trainer.model.cpu(), tokenizer=corpus.tokenizer)
+    checkpoint.save(out, name=name, model=trainer.model.cpu(), tokenizer=corpus.tokenizer)
     # The number that is reported is that of the files as written, in bfloat16.
     saved = checkpoint.load(out)
     loss = held_out_loss(saved.model, corpus.held_out, recipe.block_size)
@@ -83,10 +87,16 @@ def train(
         "device": trainer.device.type,
         "curve": trainer.curve,
     }
-    (out / "training.json").write_text(json.dumps(facts, indent=1) + "\n")
     write_report(out, facts)
     state_file.unlink(missing_ok=True)
     return loss
+
+
+def _refuse_to_replace(out: Path) -> None:
+    if (out / "manifest.json").exists():
+        raise TrainingError(f"{out} holds a finished model; use another --out, or remove it")
+    if taken := checkpoint.first_of(out, (*checkpoint.WRITTEN, *REPORT_FILES)):
+        raise TrainingError(f"{out} holds a {taken} of something else; use another --out")
 
 
 class Trainer:

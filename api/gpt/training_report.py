@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+REPORT_FILES = ("training.json", "MODEL_CARD.md", "loss.png")
+
 
 def write_report(out: Path, facts: dict[str, Any]) -> None:
-    """Write `MODEL_CARD.md` and `loss.png` beside the model. `facts` is `training.json`."""
-    (out / "MODEL_CARD.md").write_text(_card(out.name, facts))
-    _plot(out / "loss.png", facts["curve"])
+    """Write `training.json`, which is `facts`, the model card and the plot beside the model."""
+    training, card, plot = (out / name for name in REPORT_FILES)
+    training.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    # A file's name may hold bytes that are no text.
+    card.write_text(_card(out.resolve().name, facts), encoding="utf-8", errors="replace")
+    _plot(plot, facts["curve"])
 
 
 def _card(name: str, facts: dict[str, Any]) -> str:

@@ -57,7 +57,7 @@ def read(directory: Path, *, tokenizer: Path | None = None) -> Imported:
     if config.tied_head:
         found.pop("lm_head.weight", None)
     end_of_text = settings.get("eos_token_id")
-    if end_of_text is not None and (not isinstance(end_of_text, int) or end_of_text < 0):
+    if end_of_text is not None and (type(end_of_text) is not int or end_of_text < 0):
         raise ImportRefusedError(f"{directory}/config.json: eos_token_id must be one token")
     return Imported(
         config=config,
@@ -73,7 +73,7 @@ def _config(settings: Mapping[str, Any], path: Path) -> GPTConfig:
         if given is not None and given != value:
             raise ImportRefusedError(f"{path}: {name} {given!r} cannot be served, only {value!r}")
     activation = settings.get("activation_function", "gelu_new")
-    if activation not in _ACTIVATIONS:
+    if not isinstance(activation, str) or activation not in _ACTIVATIONS:
         raise ImportRefusedError(
             f"{path}: activation_function {activation!r} cannot be served, only "
             f"{', '.join(_ACTIVATIONS)}"

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor
 
 from api.gpt import checkpoint
-from api.gpt.bpe import BpeTokenizer
 from api.gpt.importers.files import ImportRefusedError
 from api.gpt.model import GPT
-from api.gpt.request import NotEncodableError
 from api.gpt.shape import GPTConfig
 from api.gpt.tokenizer import CharTokenizer, Tokenizer
 
@@ -45,12 +43,14 @@ def write(imported: Imported, out: Path, *, name: str, start_text: str | None = 
     """Write the model directory. Raise ImportRefusedError; then nothing was written."""
     if (out / "manifest.json").exists():
         raise ImportRefusedError(f"{out} holds a model; use another --to, or remove it")
+    if taken := checkpoint.first_of(out, checkpoint.WRITTEN):
+        raise ImportRefusedError(f"{out} holds a {taken} of something else; use another --to")
     imported = _without_padding(imported)
-    start = start_text or _start_text(imported.tokenizer)
-    try:
-        imported.tokenizer.encode(start)
-    except NotEncodableError as exc:
-        raise ImportRefusedError(f"--start-text: {exc}") from exc
+    start = start_text or imported.tokenizer.start_text
+    if problem := checkpoint.name_problem(name):
+        raise ImportRefusedError(f"--name {problem}")
+    if problem := checkpoint.start_text_problem(start, imported.tokenizer):
+        raise ImportRefusedError(f"--start-text {problem}")
     with torch.device("meta"):
         model = GPT(imported.config)
     model.load_state_dict(imported.state, assign=True)
@@ -93,11 +93,3 @@ def _without_padding(imported: Imported) -> Imported:
         for name, tensor in imported.state.items()
     }
     return replace(imported, config=replace(imported.config, vocab_size=tokens), state=cut)
-
-
-def _start_text(tokenizer: Tokenizer) -> str:
-    """Return what a text begins after: a document's end, a line's end, else any character."""
-    if isinstance(tokenizer, BpeTokenizer):
-        return tokenizer.end_of_text_name or "\n"
-    chars = tokenizer.chars if isinstance(tokenizer, CharTokenizer) else ()
-    return next((c for c in ("\n", " ") if c in chars), chars[0] if chars else "\n")

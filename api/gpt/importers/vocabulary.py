@@ -14,6 +14,7 @@ from typing import Any
 from api.gpt.bpe import END_OF_TEXT, BpeTokenizer
 from api.gpt.importers.files import ImportRefusedError, read_bytes, read_json, read_text
 from api.gpt.importers.plain_pickle import PlainPickleError, loads
+from api.gpt.shown import shown
 from api.gpt.tokenizer import CharTokenizer
 
 # Settings of a tokenizer.json that mean nothing here when they are this or absent.
@@ -37,7 +38,7 @@ def chars_of_meta(path: Path) -> CharTokenizer:
         itos = dict(enumerate(itos))
     if not isinstance(itos, dict) or not itos:
         raise ImportRefusedError(f'{path}: has no "itos", a character for each token')
-    if set(itos) != set(range(len(itos))):
+    if any(type(key) is not int for key in itos) or set(itos) != set(range(len(itos))):
         raise ImportRefusedError(f"{path}: itos must number its characters 0 to {len(itos) - 1}")
     try:
         return CharTokenizer([itos[i] for i in range(len(itos))])
@@ -82,7 +83,7 @@ def bpe_of(path: Path, end_of_text: int | None = None) -> BpeTokenizer:
         path = found
     document = read_json(path)
     try:
-        if "model" in document:
+        if not isinstance(document.get("model", 0), int):  # a number: of a token of that name
             return _of_tokenizer_json(document, end_of_text)
         return _of_vocab(document, read_text(path.with_name("merges.txt")), end_of_text)
     except ValueError as exc:
@@ -134,7 +135,9 @@ def _adds_tokens(processor: Any) -> bool:
         return _kind(processor) not in ("None", "ByteLevel")
     # transformers 5 writes a template for every tokenizer: mostly of the text alone.
     template = processor.get("single")
-    return not (isinstance(template, list) and [list(part) for part in template] == [["Sequence"]])
+    return not (
+        isinstance(template, list) and [_only_key(part) for part in template] == ["Sequence"]
+    )
 
 
 def _added(document: Mapping[str, Any]) -> dict[str, int]:
@@ -152,7 +155,7 @@ def _added(document: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _of_vocab(vocab: Mapping[str, Any], merges: str, end_of_text: int | None) -> BpeTokenizer:
-    lines = merges.split("\n")
+    lines = [line.rstrip("\r") for line in merges.split("\n")]
     if lines[0].startswith("#version"):
         lines = lines[1:]
     pairs = [line.split(" ") for line in lines if line]
@@ -196,5 +199,9 @@ def _mapping(vocab: Any) -> dict[str, int]:
     return dict(vocab)
 
 
+def _only_key(part: Any) -> Any:
+    return next(iter(part)) if isinstance(part, dict) and len(part) == 1 else None
+
+
 def _kind(part: Any) -> str:
-    return str(part.get("type")) if isinstance(part, dict) else str(part)
+    return shown(part.get("type") if isinstance(part, dict) else part)

@@ -199,6 +199,17 @@ def test_train_refuses_a_time_that_is_none(arguments, message, tool, tiny_text_f
     assert (status, err) == (2, f"train: {message}\n")
 
 
+def test_a_model_that_cannot_be_read_back_is_one_line(tool, tiny_text_file, tmp_path, monkeypatch):
+    """Whatever keeps a trained model from loading is told without a traceback."""
+
+    def refused(*_, **__):
+        raise checkpoint.CheckpointError("config.json: broken\x1b[2J")
+
+    monkeypatch.setattr(training, "train", refused)
+    status, _, err = tool("train", "--text", tiny_text_file, "--out", tmp_path / "mine")
+    assert (status, err) == (1, "train: config.json: broken\ufffd[2J\n")
+
+
 def test_a_stopped_training_says_how_to_go_on(tool, tiny_text_file, tmp_path, monkeypatch):
     """Ctrl-C is one line with what to do, and no traceback."""
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -15,6 +16,9 @@ from api.gpt.train import STATE_FILE, train
 from tests.support.tiny_model import TINY, VOCABULARY
 
 SHORT = replace(TINY, steps=6, eval_every=3, dropout=0.1)
+ONE_STEP = replace(
+    TINY, steps=1, batch=2, eval_every=1, block_size=16, n_layer=1, n_head=1, n_embd=8
+)
 
 
 def weights(directory):
@@ -131,6 +135,70 @@ def test_an_unfinished_run_is_never_begun_anew_by_mistake(tiny_text_file, tmp_pa
     (tmp_path / STATE_FILE).write_bytes(state[: len(state) // 2])
     with pytest.raises(TrainingError, match="is damaged; remove it"):
         train(tiny_text_file, tmp_path, SHORT, resume=True, command="")
+
+
+@pytest.mark.parametrize(
+    ("text", "start"),
+    [("abc " * 200, " "), ("\r".join("ab\u6f22" * 200), "\r"), ("aab\n" * 200, "\n")],
+)
+def test_any_text_makes_a_model_that_loads(text, start, tmp_path):
+    """A text without line ends or spaces trains to the end; what it starts with is its own."""
+    path = tmp_path / "text.txt"
+    path.write_bytes(text.encode())
+    train(path, tmp_path / "out", ONE_STEP, resume=False, command="")
+    assert checkpoint.load(tmp_path / "out").start_text == start
+
+
+def test_a_run_cut_while_it_is_measured_is_finished_by_resuming(
+    tiny_text_file, tmp_path, monkeypatch
+):
+    """A model that was written before its report was is not "finished": resuming writes both."""
+    measured = training.held_out_loss
+
+    def cut(model, tokens, block_size, rows=None):
+        if rows is None:
+            raise KeyboardInterrupt
+        return measured(model, tokens, block_size, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "held_out_loss", cut)
+        with pytest.raises(KeyboardInterrupt):
+            train(tiny_text_file, tmp_path, ONE_STEP, resume=False, command="")
+    before = weights(tmp_path)
+    with pytest.raises(TrainingError, match="add --resume"):
+        train(tiny_text_file, tmp_path, ONE_STEP, resume=False, command="")
+    train(tiny_text_file, tmp_path, ONE_STEP, resume=True, command="")
+    assert weights(tmp_path) == before
+    assert (tmp_path / "MODEL_CARD.md").exists()
+    assert (tmp_path / "loss.png").exists()
+    assert not (tmp_path / STATE_FILE).exists()
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "MODEL_CARD.md", "loss.png"])
+@pytest.mark.parametrize("resume", [False, True])
+def test_files_of_something_else_are_never_written_over(name, resume, tmp_path, tiny_text_file):
+    """A directory that holds a file of such a name, of another program, is left as it is."""
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(TrainingError, match=f"holds a {name} of something else"):
+        train(tiny_text_file, tmp_path, ONE_STEP, resume=resume, command="")
+    assert (tmp_path / name).read_text() == "mine"
+
+
+@pytest.mark.parametrize("name", ["a" * 101, "a\nb"])
+def test_a_name_that_no_model_may_have_is_refused_before_training(name, tmp_path, tiny_text_file):
+    """Hours of training do not end in a name that cannot be written."""
+    with pytest.raises(TrainingError, match="1 to 100 characters that print"):
+        train(tiny_text_file, tmp_path / name, ONE_STEP, resume=False, command="")
+    assert not (tmp_path / name).exists()
+
+
+def test_the_directory_one_stands_in_has_a_name(tmp_path, tiny_text_file, monkeypatch):
+    """`--out .` is the directory by its own name."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    train(tiny_text_file, Path(), ONE_STEP, resume=False, command="")
+    assert checkpoint.load(tmp_path / "here").name == "here"
+    assert (tmp_path / "here" / "MODEL_CARD.md").read_text().startswith("# Model card: here\n")
 
 
 @pytest.mark.parametrize("what", ["text", "recipe"])

@@ -8,6 +8,8 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, GPT2Tokenizer
 from transformers.utils import logging
 
+from api.gpt.__main__ import main
+
 SMALL = {"n_positions": 24, "n_layer": 2, "n_head": 2, "n_embd": 32}
 SHAPES = {
     "as OpenAI's": {},
@@ -97,6 +99,8 @@ def test_older_weights_come_over(saved, importing, same):
         ({"n_head": 5}, "n_embd 32 is not a multiple of n_head 5"),
         ({"n_layer": "2"}, "n_layer must be an integer"),
         ({"tie_word_embeddings": "no"}, "tied_head must be true or false"),
+        ({"activation_function": ["gelu"]}, "activation_function ['gelu'] cannot be served"),
+        ({"eos_token_id": True}, "eos_token_id must be one token"),
         ({"eos_token_id": [0, 1]}, "eos_token_id must be one token"),
         ({"eos_token_id": 10**9}, "the end-of-text token 1000000000 is beyond"),
         ({"n_positions": 23}, "transformer.wpe.weight: expected (23, 32), found (24, 32)"),
@@ -130,6 +134,8 @@ def test_a_directory_that_lacks_something_is_refused(saved, refusal, tmp_path):
         ({"pre_tokenizer": None}, "pre_tokenizer None"),
         ({"pre_tokenizer": {"type": "ByteLevel", "use_regex": False}}, "without use_regex"),
         ({"post_processor": {"type": "TemplateProcessing"}}, "post_processor TemplateProcessing"),
+        ({"post_processor": {"type": "TemplateProcessing", "single": [1]}}, "post_processor"),
+        ({"normalizer": {"type": "a\x1b[2J\n"}}, "normalizer a\ufffd[2J\ufffd:"),
         ({"model": {"type": "WordPiece", "vocab": {}}}, "only byte-level BPE"),
         ({"model": []}, "only byte-level BPE"),
         ({"model": {"type": "BPE", "dropout": 0.1}}, "model.dropout 0.1"),
@@ -149,6 +155,65 @@ def test_an_unusual_tokenizer_is_refused_by_name(change, message, saved, refusal
     document = {**json.loads(tokenizer_file.read_text()), "added_tokens": [], **change}
     (directory / "tokenizer.json").write_text(json.dumps(document))
     assert message in refusal("huggingface", directory)
+
+
+def split_tokenizer(tokenizer_file, directory, ends):
+    """Write vocab.json and merges.txt; a token of the vocabulary is called "model"."""
+    model = json.loads(tokenizer_file.read_text())["model"]
+    tokens = sorted(model["vocab"], key=model["vocab"].get)
+    vocab = {token: i for i, token in enumerate([*tokens, "model"])}
+    lines = ["#version: 0.2", *(" ".join(p) if isinstance(p, list) else p for p in model["merges"])]
+    (directory / "vocab.json").write_text(json.dumps(vocab))
+    (directory / "merges.txt").write_bytes("".join(line + ends for line in lines).encode())
+    return len(vocab)
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+def test_a_vocabulary_may_have_a_token_called_model(ends, saved, importing, tokenizer_file):
+    """GPT-2's two files are told from a tokenizer.json by what "model" is; Windows' line ends are
+    no part of a merge."""
+    tokens = len(json.loads(tokenizer_file.read_text())["model"]["vocab"]) + 1
+    _, directory = saved(tokenizer=False, vocab_size=tokens)
+    split_tokenizer(tokenizer_file, directory, ends)
+    loaded = importing("huggingface", directory)
+    assert loaded.tokenizer.vocab_size == tokens
+    assert loaded.tokenizer.decode(loaded.tokenizer.encode("the fox\r\n")) == "the fox\r\n"
+
+
+def test_a_vocabulary_without_its_merges_is_refused(saved, refusal, tokenizer_file):
+    """vocab.json alone does not say how a text is cut into tokens: the missing file is named."""
+    _, directory = saved(tokenizer=False)
+    split_tokenizer(tokenizer_file, directory, "\n")
+    (directory / "merges.txt").unlink()
+    assert "merges.txt: No such file" in refusal("huggingface", directory)
+
+
+def test_a_source_is_never_written_over(saved, capsys):
+    """`--to` the very directory that is read, or any that holds such a file, is refused."""
+    _, directory = saved()
+    before = {path.name: path.read_bytes() for path in directory.iterdir()}
+    arguments = ["import", "--from", "huggingface", str(directory), "--to", str(directory)]
+    assert main(arguments) == 1
+    assert "holds a config.json of something else; use another --to" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--name", "a" * 101], "--name must be 1 to 100 characters that print"),
+        (["--start-text", "a" * 4001], "--start-text must be a string of 1 to 4000 characters"),
+        ([], "--name must be 1 to 100 characters that print"),
+    ],
+)
+def test_what_does_not_fit_our_own_format_writes_nothing(options, message, saved, tmp_path, capsys):
+    """A name or start text that could not be read back is refused before a file is written."""
+    _, directory = saved()
+    out = tmp_path / ("a" if options else "two\nlines")
+    arguments = ["import", "--from", "huggingface", str(directory), "--to", str(out), *options]
+    assert main(arguments) == 1
+    assert message in capsys.readouterr().err
+    assert not out.exists()
 
 
 @pytest.mark.parametrize("adds", [False, True])

@@ -120,7 +120,10 @@ def test_padding_of_a_character_model_is_left_out(file, importing, same):
         (("--chars", ""), "needs a list of single characters"),
         (("--chars", "a" * 5000), "gives 1 characters"),
         (("--chars", CHARS, "--tokenizer", "x"), "has no use for --tokenizer"),
-        (("--chars", CHARS, "--start-text", "Ω"), "--start-text: the model has no token"),
+        (
+            ("--chars", CHARS, "--start-text", "Ω"),
+            "--start-text cannot be read: the model has no token",
+        ),
     ],
 )
 def test_a_vocabulary_that_is_not_the_models_is_refused(arguments, message, file, refusal):
