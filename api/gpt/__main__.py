@@ -1,15 +1,19 @@
 """The model tool: `python -m api.gpt import|train|inspect|sample`.
 
-Exit status 0 done, 1 refused, 2 usage. A model or a text that cannot be used is refused with one
-line that says why; tensors that do not fit get a line each.
+Exit status 0 done, 1 refused, 2 usage, 130 interrupted, 141 nobody reads the output. A model or a
+text that cannot be used is refused with one line that says why; tensors that do not fit get a line
+each.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import math
+import os
 import secrets
 import shlex
+import signal
 import sys
 from pathlib import Path
 
@@ -19,7 +23,19 @@ from api.gpt.shown import shown
 
 def main(argv: list[str]) -> int:
     arguments = _parser().parse_args(argv)
-    return int(arguments.run(arguments, argv))
+    try:
+        status = int(arguments.run(arguments, argv))
+        sys.stdout.flush()
+    except BrokenPipeError:  # who read it has gone, as `head` does
+        with contextlib.suppress(OSError), open(os.devnull, "w") as nowhere:  # noqa: PTH123 # no path
+            os.dup2(
+                nowhere.fileno(), sys.stdout.fileno()
+            )  # what is left must not fail again at exit
+        return 128 + signal.SIGPIPE
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 128 + signal.SIGINT
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -152,11 +168,18 @@ def _train(arguments: argparse.Namespace, argv: list[str]) -> int:
 
 
 def _train_problem(arguments: argparse.Namespace) -> str | None:
-    if arguments.minutes is None:
-        return None
-    if arguments.steps is not None:
+    if arguments.minutes is not None and arguments.steps is not None:
         return "give --steps or --minutes, not both"
-    return None if 0 < arguments.minutes < math.inf else "give --minutes above 0"
+    seed, minutes, dropout = arguments.seed, arguments.minutes, arguments.dropout
+    matrix, other = arguments.matrix_lr, arguments.other_lr
+    bounds = {
+        "--seed from 0 to 2^63-1": seed is None or 0 <= seed < 2**63,
+        "--minutes above 0": minutes is None or 0 < minutes < math.inf,
+        "--dropout from 0, below 1": dropout is None or 0 <= dropout < 1,
+        "--matrix-lr above 0": matrix is None or 0 < matrix < math.inf,
+        "--other-lr above 0": other is None or 0 < other < math.inf,
+    }
+    return next((f"give {need}" for need, met in bounds.items() if not met), None)
 
 
 def _inspect(arguments: argparse.Namespace, _argv: list[str]) -> int:

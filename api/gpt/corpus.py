@@ -99,7 +99,8 @@ class Batches:
     def _start(self, index: int) -> int:
         epoch, row = divmod(index, self.rows_per_epoch)
         if getattr(self, "_epoch", None) != epoch:
-            generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + epoch)
+            seed = (self.recipe.seed * 1_000_003 + epoch) % 2**63  # the range that torch takes
+            generator = torch.Generator().manual_seed(seed)
             self._epoch = epoch
             self._order = torch.randperm(self.rows_per_epoch, generator=generator).tolist()
             self._shift = int(torch.randint(self.recipe.block_size, (1,), generator=generator))

@@ -19,6 +19,7 @@ from api.gpt.bpe import BpeTokenizer
 from api.gpt.checkpoint import FILES, Checkpoint
 from api.gpt.corpus import TrainingError, held_out_loss, read_text, split_at
 from api.gpt.recipe import Recipe
+from api.gpt.shown import shown
 from api.gpt.tokenizer import CharTokenizer
 
 _LAYER = re.compile(r"^blocks\.(\d+)\.")
@@ -72,7 +73,9 @@ def _vocabulary(loaded: Checkpoint) -> str:
     if isinstance(tokenizer, CharTokenizer):
         chars = "".join(tokenizer.chars)
         return f"{len(chars)} characters: {chars!r}"
-    ends = f", {tokenizer.end_of_text_name} ends" if isinstance(tokenizer, BpeTokenizer) else ""
+    ends = (
+        f", {shown(tokenizer.end_of_text_name)} ends" if isinstance(tokenizer, BpeTokenizer) else ""
+    )
     return f"{tokenizer.vocab_size} byte-level BPE tokens{ends}"
 
 

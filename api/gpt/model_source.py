@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from api.gpt.checkpoint import FILES, LIMITS, CheckpointError, manifest_hashes
+from api.gpt.shown import shown
 
 RETRY_SECONDS = 60.0  # for each request, with growing pauses
 TIMEOUT_SECONDS = (10.0, 30.0)  # to connect; without a byte
@@ -228,7 +229,7 @@ class _Bucket:
                 "or give the process a service account"
             ) from exc
         except (GoogleAPIError, GoogleAuthError, RequestException) as exc:
-            why = " ".join(str(exc).split())[:300]
+            why = shown(" ".join(str(exc).split()), most=300)
             raise ModelSourceError(f"{self.uri}: cannot be fetched: {why}") from exc
 
     def _what_is_missing(self, file: str) -> str:

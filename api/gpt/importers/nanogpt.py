@@ -17,6 +17,7 @@ from api.gpt.importers.imported import Imported
 from api.gpt.importers.tensors import fit, read_torch_file, state_of, stored_dtype
 from api.gpt.importers.vocabulary import bpe_of, chars_of_meta
 from api.gpt.shape import Activation, GPTConfig
+from api.gpt.shown import shown
 from api.gpt.tokenizer import Tokenizer
 
 _SIZES = ("vocab_size", "block_size", "n_layer", "n_head", "n_embd")
@@ -68,7 +69,7 @@ def _tokenizer(
         return bpe_of(tokenizer)
     config = document.get("config")
     data_set = config.get("dataset") if isinstance(config, dict) else None
-    where = f"data/{data_set}/meta.pkl" if isinstance(data_set, str) else "data/.../meta.pkl"
+    where = f"data/{shown(data_set)}/meta.pkl" if isinstance(data_set, str) else "data/.../meta.pkl"
     raise ImportRefusedError(
         f"{path}: its vocabulary is in another file. A character model: give nanoGPT's {where} "
         "after it. A model of GPT-2's tokens: give --tokenizer with GPT-2's tokenizer.json, or its "

@@ -21,9 +21,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from api.gpt.importers.files import ImportRefusedError
+from api.gpt.importers.plain_pickle import INTEGERS, PUTS, TEXTS
+from api.gpt.shown import shown
 
 PICKLE_LIMIT = 64 * 2**20  # bytes; that of a whole nanoGPT checkpoint is well under one MiB
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+MOST_NUMBERS = 2**15  # that differ: dictionaries of chosen ones take quadratic time
 SHOWN = 30  # lines about tensors that do not fit
 
 _NAMES = re.compile(
@@ -59,7 +62,7 @@ def read_torch_file(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # whatever a malformed file makes torch raise
-        line = " ".join(str(exc).split())[:200] or type(exc).__name__
+        line = shown(" ".join(str(exc).split())) or type(exc).__name__
         raise ImportRefusedError(f"{path}: not a checkpoint that torch can read: {line}") from exc
 
 
@@ -70,7 +73,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     except OSError as exc:
         raise ImportRefusedError(f"{path}: {exc.strerror or exc}") from exc
     except (SafetensorError, ValueError, RuntimeError) as exc:
-        raise ImportRefusedError(f"{path}: {exc}") from exc
+        raise ImportRefusedError(f"{path}: {shown(exc)}") from exc
 
 
 def state_of(document: Any, path: Path) -> dict[str, Tensor]:
@@ -79,13 +82,17 @@ def state_of(document: Any, path: Path) -> dict[str, Tensor]:
         raise ImportRefusedError(f"{path}: holds no state dict; save model.state_dict()")
     state = {}
     for key, value in document.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
+        if not isinstance(key, str):
             raise ImportRefusedError(
-                f"{path}: {key!r} is a {type(value).__name__}, not a tensor; "
+                f"{path}: the key {shown(key)} is no name of a tensor; save model.state_dict()"
+            )
+        if not isinstance(value, Tensor):
+            raise ImportRefusedError(
+                f"{path}: {shown(repr(key))} is a {type(value).__name__}, not a tensor; "
                 "save model.state_dict() by itself"
             )
         if fault := _fault(value):
-            raise ImportRefusedError(f"{path}: {key}: {fault}")
+            raise ImportRefusedError(f"{path}: {shown(key)}: {fault}")
         name = key
         while name.startswith(_WRAPPERS):
             name = name.partition(".")[2]
@@ -112,9 +119,10 @@ def fit(
         expected = wanted.get(name, "no such tensor")
         is_there = tuple(found[name].shape) if name in found else "none"
         if expected != is_there:
-            problems.append(f"{name}: expected {expected}, found {is_there}")
+            problems.append(f"{shown(name)}: expected {expected}, found {is_there}")
         elif found[name].dtype not in DTYPES:
-            problems.append(f"{name}: expected floating-point numbers, found {found[name].dtype}")
+            kind = found[name].dtype
+            problems.append(f"{shown(name)}: expected floating-point numbers, found {kind}")
     if problems:
         raise ImportRefusedError(f"{path}: these tensors do not fit:\n{_lines(problems)}")
     size, most = sum(found[name].nbytes for name in wanted), 2 * path.stat().st_size
@@ -172,17 +180,40 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_pickle(path: Path, data: bytes) -> None:
+    entry: str | None = None  # the last text: of a dictionary, the key of what follows
+    remembered, numbers = 0, set()
     try:
         for operation, argument, _ in pickletools.genops(data):
-            looked_up = operation.name in _LOOK_UPS and not _NAMES.fullmatch(str(argument))
-            if looked_up or operation.name in _BEYOND:
-                what = str(argument).replace(" ", ".") if looked_up else operation.name
+            name = operation.name
+            looked_up = name in _LOOK_UPS and not _NAMES.fullmatch(str(argument))
+            if looked_up or name in _BEYOND:
+                what = shown(str(argument).replace(" ", ".") if looked_up else name, most=100)
                 raise ImportRefusedError(
-                    f"{path}: refused: it asks for {what}; a checkpoint may hold tensors, "
-                    "dictionaries, text and numbers: save model.state_dict(), not the model"
+                    f"{path}: refused: it asks for {what}{_at(entry)}; a checkpoint may hold "
+                    f"tensors, dictionaries, text and numbers: {_advice(entry)}"
                 )
+            if name in TEXTS:
+                entry = argument
+            elif isinstance(argument, int) and name in INTEGERS:
+                numbers.add(hex(argument))  # as text: integers can be chosen so that they collide
+                if not -(2**63) <= argument < 2**64 or len(numbers) > MOST_NUMBERS:
+                    raise ImportRefusedError(f"{path}: refused: numbers beyond reason in it")
+            elif isinstance(argument, int) and name in PUTS:
+                if not 0 <= argument <= remembered:
+                    raise ImportRefusedError(f"{path}: its pickle is damaged: a gap in its memo")
+                remembered = max(remembered, argument + 1)
     except ValueError as exc:
-        raise ImportRefusedError(f"{path}: its pickle is damaged: {exc}") from exc
+        raise ImportRefusedError(f"{path}: its pickle is damaged: {shown(exc)}") from exc
+
+
+def _at(entry: str | None) -> str:
+    return "" if entry is None else f" after {shown(repr(entry), most=60)}"
+
+
+def _advice(entry: str | None) -> str:
+    if entry is None:
+        return "save model.state_dict(), not the model"
+    return "save it without that entry, or as plain text or number, or model.state_dict() alone"
 
 
 def _lines(problems: list[str]) -> str:

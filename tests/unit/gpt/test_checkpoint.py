@@ -108,12 +108,14 @@ def test_a_missing_and_an_extra_tensor_are_named(directory):
         ({"n_layer": "2"}, "n_layer must be an integer from 1"),
         ({"n_layer": True}, "n_layer must be an integer from 1"),
         ({"dropout": 2.0}, "dropout must be in"),
+        ({"dropout": "x"}, "dropout must be in"),
         ({"start_text": ""}, '"start_text" must be a string'),
         ({"start_text": "a" * 4001}, '"start_text" must be a string'),
         ({"name": 7}, '"name" must be'),
         ({"name": "a\nb"}, '"name" must be'),
         ({"start_text": "é"}, "the model has no token for"),
         ({"model": {"vocab_size": 96, "rope": 1}}, "unknown setting rope"),
+        ({"model": {"vocab_size": 96, "a\x1b\n": 1}}, "unknown setting a\ufffd\ufffd$"),
         ({"vocab_size": 7}, "vocab_size 7"),
     ],
 )
@@ -164,3 +166,9 @@ def test_a_directory_that_is_not_there_is_named(tmp_path):
     """A wrong path is told as such."""
     with pytest.raises(CheckpointError, match="nowhere: no such model directory"):
         checkpoint.load(tmp_path / "nowhere")
+
+
+def test_a_file_is_no_model_directory(directory):
+    """Who names a file of a model in its place is told that it is one."""
+    with pytest.raises(CheckpointError, match=r"config\.json: is a file; give the directory"):
+        checkpoint.load(directory / "config.json")

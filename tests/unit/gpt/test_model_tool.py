@@ -13,6 +13,7 @@ from api.gpt import train as training
 from api.gpt.__main__ import _shown, main
 from api.gpt.bpe import BYTES, BpeTokenizer
 from api.gpt.engine import Engine
+from api.gpt.generation import Generation
 from api.gpt.inspection import evaluate
 from api.gpt.model import GPT
 from api.gpt.request import GenerationRequest
@@ -153,6 +154,27 @@ def test_a_terminal_is_not_steered(monkeypatch):
     assert _shown("a\x1b[2Jb\n\tc\x9b\u202e") == "a\ufffd[2Jb\n\tc\ufffd\ufffd"
 
 
+@pytest.mark.parametrize(("why", "status"), [(BrokenPipeError(), 141), (KeyboardInterrupt(), 130)])
+def test_an_end_from_outside_is_quiet(why, status, tool, tiny_model, monkeypatch):
+    """`| head` and Ctrl-C end a text without a traceback, with the status of a shell's command."""
+
+    def ended(*_, **__):
+        raise why
+
+    monkeypatch.setattr(Generation, "read", ended)
+    code, _, err = tool("sample", tiny_model, "--num-chars", 5)
+    assert (code, err.strip()) == (status, "")
+
+
+def test_a_name_in_a_listing_does_not_steer_the_terminal(tool, tmp_path):
+    """The token that ends a text is shown without its control characters and lines."""
+    ends = "<\x1b[2J\n>"
+    model = GPT(GPTConfig(vocab_size=257, block_size=8, n_layer=1, n_head=1, n_embd=8))
+    tokenizer = BpeTokenizer([*sorted(BYTES), ends], [], added=[ends], end_of_text=ends)
+    checkpoint.save(tmp_path, name="ends", model=model, tokenizer=tokenizer)
+    assert "257 byte-level BPE tokens, <\ufffd[2J\ufffd> ends\n" in tool("inspect", tmp_path)[1]
+
+
 def test_train_writes_a_model_that_samples(tool, tiny_text_file, tmp_path):
     """`train` ends with a model directory, its loss, and the command in the model card."""
     out = tmp_path / "mine"
@@ -189,12 +211,17 @@ def test_train_refuses_what_cannot_work(arguments, message, tool, tiny_text_file
     [
         (["--minutes", 5, "--steps", 5], "give --steps or --minutes, not both"),
         (["--minutes", 0], "give --minutes above 0"),
+        (["--seed", -1], "give --seed from 0 to 2^63-1"),
+        (["--seed", 2**63], "give --seed from 0 to 2^63-1"),
+        (["--dropout", "nan"], "give --dropout from 0, below 1"),
+        (["--matrix-lr", "inf"], "give --matrix-lr above 0"),
+        (["--other-lr", "nan"], "give --other-lr above 0"),
         (["--minutes", "nan"], "give --minutes above 0"),
         (["--minutes", "inf"], "give --minutes above 0"),
     ],
 )
-def test_train_refuses_a_time_that_is_none(arguments, message, tool, tiny_text_file, tmp_path):
-    """A time budget is above 0 and stands in place of the steps."""
+def test_train_refuses_numbers_out_of_bounds(arguments, message, tool, tiny_text_file, tmp_path):
+    """A time budget is above 0 and stands in place of the steps; seed and rates have bounds."""
     status, _, err = tool("train", "--text", tiny_text_file, "--out", tmp_path / "m", *arguments)
     assert (status, err) == (2, f"train: {message}\n")
 

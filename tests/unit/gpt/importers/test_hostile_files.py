@@ -109,7 +109,8 @@ PLAIN = {
     "tuple": ((), (1,), (1, 2), (1, 2, 3), (1, 2, 3, "4")),
     "again": ["same"] * 3,
     3: {"nested": {"deep": [[[]]]}},
-    -1.5: False,
+    "float": -1.5,
+    "false": False,
 }
 
 
@@ -174,8 +175,63 @@ def test_tricks_are_refused(data):
 
 
 @pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({2**61 - 1: 0}, "an integer beyond 1048576 as a key"),
+        (dict.fromkeys(range(2**18 + 1)), "more than 262144 keys"),
+        ({1.5: 0}, "a float as a key"),
+        ({None: 0}, "a NoneType as a key"),
+    ],
+)
+def test_keys_that_collide_are_refused(document, message):
+    """A dictionary of chosen numbers would take quadratic time; so would a memo with gaps."""
+    with pytest.raises(PlainPickleError, match=message):
+        loads(pickle.dumps(document))
+    with pytest.raises(PlainPickleError, match="a gap in its memo"):
+        loads(b"}r\xff\xff\xff\x7f.")
+
+
+@pytest.mark.parametrize(
+    ("document", "message"),
+    [
+        ({"a": 2**80}, "numbers beyond reason"),
+        ({"a": list(range(2**15 + 1))}, "numbers beyond reason"),
+    ],
+)
+def test_numbers_beyond_reason_are_refused(document, message, good, refusal):
+    """What torch would read as the keys of a dictionary is bounded before torch reads it."""
+    torch.save(document, good[0])
+    one_line(refusal("nanogpt", *good), message)
+
+
+@pytest.mark.parametrize("value", [np.float64(1.5), {1}, Path("x")], ids=["numpy", "set", "path"])
+def test_metadata_that_is_not_plain_names_its_entry(value, good, refusal):
+    """Who saved a loss or a path of another kind beside the weights is told which entry it is."""
+    torch.save({"model": {"w": torch.ones(1)}, "model_args": {}, "best": value}, good[0])
+    one_line(refusal("nanogpt", *good), "after 'best'", "save it without that entry")
+
+
+def test_names_of_strangers_do_not_steer_the_terminal(good, refusal):
+    """Names of tensors, of functions and of odd keys come without control characters and lines."""
+    ckpt, meta = good
+    bad, safe = "evil\x1b[2J\nimport: all is well", "evil\ufffd[2J\ufffdimport: all is well"
+    state = nanogpt_state(V=3, T=4, L=1, C=8, bias=False)
+    torch.save(nanogpt_checkpoint({**state, bad: torch.ones(1)}, n_head=1), ckpt)
+    said = refusal("nanogpt", ckpt, meta)
+    assert safe in said
+    assert len(said.splitlines()) == 2
+    torch.save({bad: torch.ones(1).expand(10**9)}, ckpt)
+    one_line(refusal("lecture", ckpt, "--chars", "a"), f"{safe}: claims")
+    torch.save({0: torch.ones(1)}, ckpt)
+    one_line(refusal("lecture", ckpt, "--chars", "a"), "the key 0 is no name of a tensor")
+    with pytest.raises(PlainPickleError, match="of a\ufffdb c"):
+        loads(b"ca\x1bb\nc\n.")
+
+
+@pytest.mark.parametrize(
     ("meta", "message"),
     [
+        (pickle.dumps({"itos": {False: "a", True: "b"}}), "must number its characters"),
         (pickle.dumps([1]), 'has no "itos"'),
         (pickle.dumps({"itos": {}}), 'has no "itos"'),
         (pickle.dumps({"itos": {0: "a", 2: "b"}}), "must number its characters 0 to 1"),
