@@ -12,6 +12,7 @@ import pytest
 
 from auth.audit import Actor
 from auth.embedded_redis import ensure
+from auth.propagation import ADMIN_TIMEOUT_SECONDS
 from auth.stores import open_stores
 from tests.support.api_server import ApiServer
 from tests.support.pasted import pasted
@@ -62,7 +63,7 @@ def web(api, home):
 @pytest.fixture
 def admin(home, redis):
     """Return an admin whose changes every instance learns of at once."""
-    stores = open_stores(home.settings, redis.url)
+    stores = open_stores(home.settings, redis.url, redis_timeout_seconds=ADMIN_TIMEOUT_SECONDS)
     yield stores.admin(Actor("cli:test", "local"))
     stores.close()
 

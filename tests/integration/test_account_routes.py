@@ -234,12 +234,13 @@ def test_a_dry_run_says_what_would_be_and_charges_nothing(live_api):
 
 
 def test_a_key_knows_when_it_was_last_used(live_api):
-    """Never before its first generation; reading one's own account is no use of it."""
-    key = live_api.issue()["key"]
-    assert live_api.server.get("/v1/key", key).json()["last_used_at"] is None
-    assert live_api.server.post("/generate", key, num_chars=1).status_code == 200
+    """Never before its first request; reading one's own account is a use of it."""
+    issued = live_api.issue()
+    assert live_api.admin.keys.show(issued["key_id"])["last_used_at"] is None
     now = datetime.now(UTC).timestamp()
-    assert abs(live_api.server.get("/v1/key", key).json()["last_used_at"] - now) < 60
+    used = live_api.server.get("/v1/key", issued["key"]).json()["last_used_at"]
+    assert abs(used - now) < 60
+    assert live_api.admin.keys.show(issued["key_id"])["last_used_at"] >= used
 
 
 def test_an_admin_sees_the_load_and_each_tenants_days(live_api, admin_key):
@@ -260,7 +261,9 @@ def test_an_admin_keeps_the_web_users(live_api, admin_key):
     """Add, set role, disable, reset password, assign key: each as the command line does it."""
     issued = live_api.issue()
     body = {"user": "mary", "tenant": issued["tenant"]}
-    added = call(live_api, "POST", "/v1/admin/users", admin_key, json=body).json()
+    response = call(live_api, "POST", "/v1/admin/users", admin_key, json=body)
+    assert response.status_code == 200, response.json()["code"]
+    added = response.json()
     assert (added["must_change_password"], len(added["password"])) == (True, 20)
     assert call(live_api, "POST", "/v1/admin/users", admin_key, json=body).status_code == 409
     changed = {"role": "admin", "state": "disabled"}

@@ -13,6 +13,7 @@ from auth.admin import Admin
 from auth.audit import Actor
 from auth.config import AuthSettings
 from auth.embedded_redis import ensure
+from auth.propagation import ADMIN_TIMEOUT_SECONDS
 from auth.stores import open_stores
 from tests.support.api_server import ApiServer
 
@@ -38,7 +39,8 @@ class LiveApi:
         self._names = itertools.count(1)
 
     def admin_of(self, settings: AuthSettings) -> Admin:
-        return open_stores(settings, self.redis.url).admin(Actor("tests", "local"))
+        stores = open_stores(settings, self.redis.url, redis_timeout_seconds=ADMIN_TIMEOUT_SECONDS)
+        return stores.admin(Actor("tests", "local"))
 
     def tenant(self, plan: str = "standard") -> str:
         name = f"tenant-{next(self._names)}"

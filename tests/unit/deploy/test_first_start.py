@@ -9,6 +9,7 @@ import pytest
 
 from auth.config import AuthSettings
 from auth.principal import Scope
+from auth.propagation import ADMIN_TIMEOUT_SECONDS
 from auth.stores import open_stores
 from deploy import first_start as module
 from deploy.first_start import first_start
@@ -23,7 +24,7 @@ def test_the_shown_keys_and_passwords_work(settings, redis_url):
     """Each key authenticates as the demo tenant; each password fits its user; one is an admin."""
     users = first_start(settings, redis_url)
     assert [user.name for user in users] == ["demo", "admin"]
-    stores = open_stores(settings, redis_url)
+    stores = open_stores(settings, redis_url, redis_timeout_seconds=ADMIN_TIMEOUT_SECONDS)
     try:
         stores.keyring.load()
         kept = stores.users.load()
