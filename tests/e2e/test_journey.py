@@ -149,6 +149,8 @@ def test_generate_stop_continue_regenerate_log_out(api, web, home, logged_in, op
     tab.idle()
 
     tab.set("Seed", "42")
+    kept_seed = tab.page.get_by_label("Keep", exact=True)
+    tab.until(kept_seed.first.is_checked)  # a seed that was typed is kept by itself
     tab.set("Number of characters", "10000", "spinbutton")
     with _slowed(api):
         tab.button("Generate Text").click()
