@@ -11,33 +11,14 @@ import httpx
 import pytest
 
 from tests.support.cli import auth
-
-PLANS = """
-[ten]
-requests_per_minute = 10
-chars_per_minute = 1_000_000
-chars_per_day = 1_000_000
-chars_per_month = 1_000_000
-concurrency = 1_000
-max_num_chars = 1_000
-weight = 1
-
-[wide]
-requests_per_minute = 1_000_000
-chars_per_minute = 100_000_000
-chars_per_day = 100_000_000
-chars_per_month = 100_000_000
-concurrency = 1_000
-max_num_chars = 1_000
-weight = 1
-"""
+from tests.support.plans import TEN_A_MINUTE, WIDE
 
 
 @pytest.fixture
 def service(tmp_path, redis_url, tiny_model, api_server, edge_proxy):
     """Return what an operator shares with the processes, and the one address that callers know."""
     plans = tmp_path / "plans.toml"
-    plans.write_text(PLANS)
+    plans.write_text(TEN_A_MINUTE + WIDE)
     environ = {
         "QUILLGATE_HOME": str(tmp_path / "home"),
         "REDIS_URL": redis_url,

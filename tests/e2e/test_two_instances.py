@@ -10,33 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.cli import auth
-
-TEN_A_MINUTE = """
-[ten]
-requests_per_minute = 10
-chars_per_minute = 1_000_000
-chars_per_day = 1_000_000
-chars_per_month = 1_000_000
-concurrency = 1_000
-max_num_chars = 1_000
-weight = 1
-
-[wide]
-requests_per_minute = 1_000_000
-chars_per_minute = 100_000_000
-chars_per_day = 100_000_000
-chars_per_month = 100_000_000
-concurrency = 1_000
-max_num_chars = 1_000
-weight = 1
-"""
+from tests.support.plans import TEN_A_MINUTE, WIDE
 
 
 @pytest.fixture
 def world(tmp_path, redis_url, tiny_model):
     """Return the environment that both processes and the command line share."""
     plans = tmp_path / "plans.toml"
-    plans.write_text(TEN_A_MINUTE)
+    plans.write_text(TEN_A_MINUTE + WIDE)
     environ = {
         "QUILLGATE_HOME": str(tmp_path / "home"),
         "REDIS_URL": redis_url,

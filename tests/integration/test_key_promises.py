@@ -24,17 +24,7 @@ from auth.config import AuthSettings
 from auth.propagation import ADMIN_TIMEOUT_SECONDS
 from auth.stores import open_stores
 from tests.support.api_server import ApiServer
-
-WIDE = """
-[wide]
-requests_per_minute = 1_000_000
-chars_per_minute = 100_000_000
-chars_per_day = 100_000_000
-chars_per_month = 100_000_000
-concurrency = 1_000
-max_num_chars = 1_000
-weight = 1
-"""
+from tests.support.plans import WIDE
 
 
 class Caller:
