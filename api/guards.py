@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from flask import Flask, Request, Response, current_app, g, request
+from werkzeug.exceptions import ClientDisconnected
 
 from api import trace_context
 from api.access import Access, access_of, current_access
@@ -50,10 +51,15 @@ def register(app: Flask) -> None:
 
 
 def json_body(schema: type[B]) -> B:
-    """Return the request's body as `schema`. Raise ProblemError 400 or 422."""
-    body = request.get_data(cache=False)
+    """Return the request's body as `schema`. Raise ProblemError 400, 422 or 503 (draining)."""
+    try:
+        body = request.get_data(cache=False)
+    except ClientDisconnected:
+        body = b""
     request.environ.get(RECEIVED, lambda: None)()
     if len(body) != (request.content_length or 0):
+        if service().lifecycle.draining:  # this process cut it off: no fault of the caller's
+            raise ProblemError("draining")
         raise ProblemError("bad_request", "The body is shorter than its Content-Length.")
     if not body and not current_access().body_required:
         body = b"{}"

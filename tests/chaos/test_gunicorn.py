@@ -156,6 +156,20 @@ def test_while_draining_new_work_is_told_so(server):
     assert api.stop() == 0
 
 
+def test_a_body_cut_by_the_drain_is_told_of_the_drain(server):
+    """Who was still sending when the process had to go gets 503 draining, not a 400 of theirs."""
+    api = server()
+    head, body = request_for(num_chars=1).split(b"\r\n\r\n")
+    with socket.create_connection(("127.0.0.1", api.port), timeout=20) as sock:
+        sock.sendall(head + b"\r\n\r\n" + body[:5])
+        time.sleep(0.5)  # until a thread waits for the rest
+        api.terminate()
+        status, headers, answer = read_response(sock)
+    assert (status, json.loads(answer)["code"]) == (503, "draining")
+    assert int(headers["retry-after"]) >= 1
+    assert api.stop() == 0
+
+
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_caller_who_leaves_stops_the_generation(server, stream):
     """After the connection closed the request is settled, long before its length."""
