@@ -44,6 +44,7 @@ from api.tracing import NoTracing, OtlpTracing, Tracing
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.errors import AdminRefusedError, UnknownNameError
+from auth.propagation import PropagationUnavailableError
 from auth.secrets import SecretStoreError
 
 BLUEPRINTS = (
@@ -76,6 +77,7 @@ def create_app(
     load_engine: Callable[[], Engine],
     admin: Callable[[Actor], Admin],
     redis_url: str,
+    count_failure: Callable[[int, str, str], None] = lambda _hour, _reason, _network: None,
     metrics: Metrics | None = None,
     tracing: Tracing | None = None,
     clock: Callable[[], float] = time.time,
@@ -101,7 +103,10 @@ def create_app(
         limiter=limiter,
         lifecycle=Lifecycle(load_engine=load_engine, keyring=keyring),
         throttle=Throttle(
-            redis_url, redis_timeout_seconds=settings.redis_timeout_seconds, clock=clock
+            redis_url,
+            redis_timeout_seconds=settings.redis_timeout_seconds,
+            count_failure=count_failure,
+            clock=clock,
         ),
         metrics=metrics,
         tracing=tracing or NoTracing(),
@@ -134,6 +139,7 @@ def _register_errors(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(AdminRefusedError, _admin_refused)
     app.register_error_handler(SecretStoreError, _store_away)
+    app.register_error_handler(PropagationUnavailableError, _redis_away)
     app.register_error_handler(Exception, _unforeseen)
 
 
@@ -178,6 +184,10 @@ def _admin_refused(error: AdminRefusedError) -> Response:
 
 def _store_away(error: SecretStoreError) -> Response:
     return _problem(ProblemError("keyring_unavailable", reason=str(error)))
+
+
+def _redis_away(error: PropagationUnavailableError) -> Response:
+    return _problem(ProblemError("limiter_unavailable", f"{error}.", reason=str(error)))
 
 
 def _unforeseen(error: Exception) -> Response:
@@ -225,6 +235,7 @@ def build(settings: Settings, redis_url: str) -> Flask:
             timeout_seconds=timeout,
             on_event=lambda event, detail: _limiter_event(metrics, event, detail),
         ),
+        count_failure=stores.count_failure,
         metrics=metrics,
         tracing=None if settings.otlp_endpoint is None else OtlpTracing(settings.otlp_endpoint),
         load_engine=load_engine,

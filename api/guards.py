@@ -30,6 +30,7 @@ from auth.errors import (
     KeyringUnavailableError,
     TenantDisabledError,
 )
+from auth.failures import UNKNOWN
 from auth.principal import Principal, Scope
 
 MAX_BODY_BYTES = 16 * 1024
@@ -38,6 +39,7 @@ RECEIVED = "quillgate.received"  # environ: what the worker wants called when a 
 OUR_KEYS = "qg_"  # how every key begins (contract section 3)
 # An inbound id is kept when it cannot hurt a log line or a header.
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
+ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[0-9A-Za-z]{1,15})?")
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -172,7 +174,7 @@ def authenticate(parts: Service, key: str | None) -> Principal:
 def refuse_key(parts: Service, reason: str) -> ProblemError:
     """Count a refused key and return the one 401 there is, or 429 for too many from here."""
     parts.metrics.auth_failures.labels(reason=reason).inc()
-    parts.throttle.count_failed_key()
+    parts.throttle.count_failed_key(reason)
     challenge = {"WWW-Authenticate": 'ApiKey realm="quillgate", header="X-API-Key"'}
     return ProblemError("invalid_key", headers=challenge, reason=reason)
 
@@ -188,8 +190,12 @@ def check_scope(principal: Principal, scope: Scope | None) -> None:
 
 
 def address() -> str:
-    """Return the caller's address; ProxyFix has put the trusted hop there."""
-    return request.remote_addr or ""
+    """Return the caller's address; ProxyFix has put the trusted hop there.
+
+    Where no proxy stands before us after all, that is whatever the caller wrote: a key, perhaps.
+    """
+    text: str = request.environ.get("REMOTE_ADDR") or ""
+    return text if ADDRESS.fullmatch(text) else UNKNOWN
 
 
 _FIXED_HEADERS = {

@@ -1,22 +1,27 @@
 """Rates for what has no plan: bad keys and public documents by address, one's own account by key.
 
 flask-limiter counts on the same Redis as the plans; while Redis is away it counts in this
-process, by the same rates. A good key never comes here, so it costs no round trip.
+process, by the same rates. A good key never comes here, so it costs no round trip. Each bad key
+is also counted by its reason and address, for admins; what Redis does not take of that is in the
+log alone.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from ipaddress import IPv6Address, ip_address
+from contextlib import suppress
 
 from flask import Flask, g, request
 from flask_limiter import Limiter, RateLimitExceeded
 
 from api.errors import ProblemError
 from api.limits.redis_line import storage_options
+from auth.failures import HOUR_SECONDS, network
+from auth.propagation import PropagationUnavailableError
 
 FAILED_KEYS = "30/minute"
+BLOCKED_SECONDS = 60.0  # at the longest: that minute's
 ACCOUNT_READS = "300/minute"
 PUBLIC_READS = "120/minute"  # of the documents, by address; probes (/health, /ready) are free
 MAX_BLOCKED = 10_000
@@ -31,9 +36,10 @@ class Throttle:
         redis_url: str,
         *,
         redis_timeout_seconds: float,
+        count_failure: Callable[[int, str, str], None] = lambda _hour, _reason, _network: None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._clock = clock
+        self._clock, self._count_failure = clock, count_failure
         self._blocked: dict[str, float] = {}
         # flask-limiter hangs hooks on its app that look at every request; here it is asked only
         # where something is counted, so its app is one that serves nothing.
@@ -58,9 +64,15 @@ class Throttle:
 
     def blocked(self) -> bool:
         """Whether this process remembers that the caller's address is out of failures."""
-        return bool(self._blocked) and self._blocked.get(_network(), 0.0) > self._clock()
+        return bool(self._blocked) and self._blocked_seconds() > 0
 
-    def count_failed_key(self) -> None:
+    def count_failed_key(self, reason: str) -> None:
+        """Count a failure of the caller's address, for admins and against it."""
+        with suppress(PropagationUnavailableError):
+            self._count_failure(int(self._clock()) // HOUR_SECONDS, reason, _network())
+        if self.blocked():  # known: Redis need not be asked again
+            wait_ms = max(1, round(self._blocked_seconds() * 1000))
+            raise ProblemError("too_many_failures", retry_after_ms=wait_ms)
         self._count(self._failed_key, "too_many_failures")
 
     def count_account_read(self) -> None:
@@ -84,6 +96,10 @@ class Throttle:
                 self._remember(_network(), self._clock() + wait_ms / 1000)
             raise ProblemError(code, detail, retry_after_ms=wait_ms) from exc
 
+    def _blocked_seconds(self) -> float:
+        left = self._blocked.get(_network(), 0.0) - self._clock()
+        return left if left <= BLOCKED_SECONDS else 0.0  # the clock was set back meanwhile
+
     def _remember(self, network: str, until: float) -> None:
         if len(self._blocked) >= MAX_BLOCKED:
             self._blocked.clear()  # the shared count remains: this only saves look-ups
@@ -103,12 +119,4 @@ def _nothing_at_all() -> None:
 
 
 def _network() -> str:
-    """Return the caller's address; of IPv6 the /64, which one caller holds whole."""
-    text = request.remote_addr or "unknown"
-    try:
-        parsed = ip_address(text)
-    except ValueError:
-        return text
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
-        return f"{IPv6Address(int(parsed) >> 64 << 64)}/64"
-    return text
+    return network(request.remote_addr or "")

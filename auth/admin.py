@@ -21,6 +21,8 @@ from auth.audit import BrokenChainError
 from auth.audit_agreement import disagreement
 from auth.documents import Document
 from auth.errors import AdminRefusedError
+from auth.failures import HOUR_SECONDS, KEPT_HOURS, SHOWN_HOURS, told
+from auth.propagation import PropagationUnavailableError
 from auth.rights import Identity, gcloud_lines
 from auth.secrets import SecretPermissionError
 
@@ -76,6 +78,25 @@ class Admin:
                 found = {"records": chain.records, "last_hash": chain.last_hash, "whole": True}
                 return found | ({"not_compared": sorted(unread)} if unread else {})
         raise BrokenChainError(wrong)
+
+    def failures(self, hours: int = SHOWN_HOURS) -> dict[str, Any]:
+        """Return the failed authentications of the last hours, this one included.
+
+        Raise PropagationUnavailableError: they are in Redis alone.
+        """
+        context = self._context
+        if not 1 <= hours <= KEPT_HOURS:
+            raise AdminRefusedError(f"failures are kept for 1 to {KEPT_HOURS} hours")
+        if context.propagation is None:
+            raise AdminRefusedError("failures are counted in Redis, and there is none")
+        last = context.now() // HOUR_SECONDS
+        try:
+            counted = context.propagation.failures(range(last - hours + 1, last + 1))
+        except PropagationUnavailableError as exc:
+            raise PropagationUnavailableError(
+                f"Failures are counted in Redis, which does not answer ({exc}): try again shortly"
+            ) from exc
+        return told(hours, context.now(), counted)
 
     def grants(self) -> str:
         """Return the `gcloud` lines that create every identity with its rights."""

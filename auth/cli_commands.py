@@ -158,6 +158,10 @@ def audit_verify(admin: Admin, _: argparse.Namespace) -> Any:
     return admin.verify_audit()
 
 
+def failures(admin: Admin, args: argparse.Namespace) -> Any:
+    return admin.failures(args.hours)
+
+
 def secrets_check(admin: Admin, args: argparse.Namespace) -> Any:
     checked = admin.check_secrets(Identity(args.identity))
     lacking = [f"{one['secret']}: {right}" for one in checked for right in one["missing"]]

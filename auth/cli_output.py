@@ -25,6 +25,7 @@ _COLUMNS = {
     "audit": ("number", "at", "actor", "address", "action", "subject", "note"),
     "secrets": ("secret", "missing", "beyond"),
     "usage": ("day", "tenant", "key_id", "name", "chars", "requests", "refused"),
+    "failures": ("address", "count", "reasons"),
     "pepper": ("pepper", "state", "secrets", "ends_at"),
 }
 
@@ -59,7 +60,7 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines if rows else [*lines, "(none)"])
 
 
-_NESTED = {"keys": "keys", "peppers": "pepper"}
+_NESTED = {"keys": "keys", "peppers": "pepper", "addresses": "failures"}
 _APART = (*_NESTED, "warnings", WITHIN)
 
 
@@ -73,7 +74,7 @@ def _cell(name: str, value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if name.endswith("_at") or name in ("at", "deadline"):
+    if name.endswith("_at") or name in ("at", "deadline", "since"):
         return _moment(value)
     if name == "rotation":
         return f"old secret ends {_moment(value['old_secret_ends_at'])}"

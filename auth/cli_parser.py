@@ -13,6 +13,7 @@ from auth import cli_limits, cli_usage
 from auth.admin_peppers import PEPPER_DEADLINE_SECONDS
 from auth.admin_rotation import DEADLINE_SECONDS, GRACE_SECONDS
 from auth.csv_rows import DEFAULT_SCOPES, ISSUE_COLUMNS, REVOKE_COLUMNS
+from auth.failures import SHOWN_HOURS
 from auth.rights import Identity
 from auth.users import Role
 from auth.views import DAY_SECONDS
@@ -80,6 +81,10 @@ def parser(now: int) -> argparse.ArgumentParser:
     listing = _command(audit, "list", commands.audit_list, "show the audit chain")
     listing.add_argument("--limit", type=positive, metavar="N", help="only the last N records")
     _command(audit, "verify", commands.audit_verify, "prove the chain whole")
+    text = "failed authentications by reason and by address"
+    _command(rooms, "failures", commands.failures, text).add_argument(
+        "--hours", type=positive, default=SHOWN_HOURS, metavar="N", help="the last N (24)"
+    )
     usage = _room(rooms, "usage", "what keys used, by day")
     text = "show what each key used on each day of the last 400"
     cli_usage.add_export(_command(usage, "export", cli_usage.export, text))

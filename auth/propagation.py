@@ -19,9 +19,11 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from auth.errors import AuthError
+from auth.failures import KEPT_HOURS
 from auth.ledger import DayUsage
 from auth.propagation_keys import (
     GROUPS,
+    failed_keys,
     keyring_pointer,
     keyring_pointer_copy,
     keyring_versions,
@@ -36,6 +38,8 @@ ADMIN_TIMEOUT_SECONDS = 2.0
 BREAK_SECONDS = 1.0
 POINTER_SECONDS = 30 * 86_400  # afterwards instances put it back from the secret store
 LEDGER_SECONDS = 401 * 86_400
+FAILURES_SECONDS = (KEPT_HOURS + 1) * 3600
+MAX_FAILING = 1000  # addresses, each for its reasons, that one hour tells apart
 REVOKED_SECONDS = 7 * 86_400  # far longer than an instance may serve an old keyring
 
 # A document's version never goes back. The pointer grows with every change and is a clock's
@@ -88,6 +92,19 @@ end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
 """
 
+# One more failure. When there are too many to tell apart, the least busy gives way: the counts by
+# reason stay right, and who fails often is seen among any number of those who failed once.
+_FAILED = """
+local member, most = ARGV[1], tonumber(ARGV[3])
+if not redis.call('ZSCORE', KEYS[1], member) and redis.call('ZCARD', KEYS[1]) >= most then
+  redis.call('ZPOPMIN', KEYS[1])
+end
+redis.call('ZINCRBY', KEYS[1], 1, member)
+redis.call('HINCRBY', KEYS[2], ARGV[2], 1)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('EXPIRE', KEYS[2], ARGV[4])
+"""
+
 T = TypeVar("T")
 
 
@@ -121,6 +138,7 @@ class Propagation:
             decode_responses=True,
         )
         self._publish = self._redis.register_script(_PUBLISH)
+        self._failed = self._redis.register_script(_FAILED)
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._closed_until = 0.0
@@ -221,6 +239,32 @@ class Propagation:
             flat += [one.day.isoformat(), one.chars, one.requests, one.refused]
         name = ledger_name(tenant, key_id)
         self._call(lambda: self._redis.eval(_RAISE, 1, name, *(str(value) for value in flat)))
+
+    def count_failure(self, hour: int, reason: str, address: str) -> None:
+        """Count a failed authentication."""
+        flat: list[str | int] = [f"{reason} {address}", reason, MAX_FAILING, FAILURES_SECONDS]
+        self._call(lambda: self._failed(keys=failed_keys(hour), args=flat))
+
+    def failures(self, hours: Iterable[int]) -> list[tuple[dict[str, int], dict[str, int]]]:
+        """Return for each hour the counts by reason, and those by `reason address`."""
+        wanted = list(hours)
+
+        def read() -> list[Any]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for hour in wanted:
+                    by_address, by_reason = failed_keys(hour)
+                    pipe.hgetall(by_reason)
+                    pipe.zrange(by_address, 0, -1, withscores=True)
+                return pipe.execute()
+
+        answers = self._call(read)
+        return [
+            (
+                {reason: int(count) for reason, count in by_reason.items()},
+                {member: int(count) for member, count in by_address},
+            )
+            for by_reason, by_address in zip(answers[::2], answers[1::2], strict=True)
+        ]
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -63,3 +63,8 @@ def ledger_name(tenant: str, key_id: str) -> str:
     Without a key id: of what all keys of a tenant used, kept while it has caps.
     """
     return f"{tenant_base(tenant)}:{key_id}:usage" if key_id else f"{tenant_base(tenant)}:usage"
+
+
+def failed_keys(hour: int) -> tuple[str, str]:
+    """Sorted set of an hour's failed authentications by `reason address`, and hash by reason."""
+    return f"qg:{{failures}}:{hour}", f"qg:{{failures}}:{hour}:reasons"

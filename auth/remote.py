@@ -234,6 +234,9 @@ class RemoteAdmin:
     def verify_audit(self) -> Any:
         return self._remote.ask("/audit/verify")
 
+    def failures(self, hours: int) -> Any:
+        return self._remote.ask("/failures", {"hours": hours})
+
     def __getattr__(self, name: str) -> NoReturn:
         raise AdminRefusedError(
             "the API cannot do that: run it without --api, where the secret store is reached"

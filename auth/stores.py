@@ -61,6 +61,11 @@ class Stores:
         )
         return Admin(context)
 
+    def count_failure(self, hour: int, reason: str, network: str) -> None:
+        """Count a failed authentication. Raise PropagationUnavailableError."""
+        if self.propagation is not None:
+            self.propagation.count_failure(hour, reason, network)
+
     def close(self) -> None:
         """Let go of all connections."""
         if self.propagation is not None:

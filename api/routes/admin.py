@@ -172,6 +172,18 @@ def verify_audit() -> Response:
         raise ProblemError("conflict", f"The audit chain is broken: {exc}.") from exc
 
 
+@blueprint.get("/failures")
+@requires(Scope.ADMIN)
+def list_failures() -> Response:
+    """Tell of failed authentications, by reason and by address, in the last `hours` (24).
+
+    On all instances together, kept for a week. Of IPv6 an address is a /64; `others` is what came
+    from addresses that are not listed.
+    """
+    hours = _whole_number("hours")
+    return jsonify(_admin().failures() if hours is None else _admin().failures(hours))
+
+
 def _whole_number(name: str) -> int | None:
     text = request.args.get(name)
     if text is None:

@@ -105,7 +105,7 @@ def change_password() -> Response:
     try:
         return _answer(change)
     except WrongPasswordError as exc:
-        service().throttle.count_failed_key()
+        service().throttle.count_failed_key("wrong_password")
         error = FieldError("current_password", f"{exc}")
         raise ProblemError("invalid_request", errors=[error]) from exc
 

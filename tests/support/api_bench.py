@@ -22,6 +22,7 @@ from auth.errors import InvalidKeyError, KeyRefusal
 from auth.ledger import DayUsage
 from auth.plans import Plan
 from auth.principal import Principal, Scope
+from auth.propagation import Propagation
 from tests.support.scripted_engine import ScriptedEngine
 
 GOOD = "the good key"
@@ -155,6 +156,7 @@ def make_bench(redis_url: str) -> Callable[..., Bench]:
             load_engine=lambda: engine,
             admin=no_admin,
             redis_url=redis_url,
+            count_failure=Propagation(redis_url, timeout_seconds=10).count_failure,
         )
         lifecycle = app.extensions["quillgate"].lifecycle
         lifecycle.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
 
 def fail(bench, address="127.0.0.1"):
@@ -72,3 +73,34 @@ def test_public_documents_are_counted_by_address(bench):
     assert read("/docs", "192.0.2.2").status_code == 200
     for path in ("/health", "/ready"):
         assert read(path).status_code == 200
+
+
+def commands(redis_url, request):
+    """Return what a request makes Redis do, without what the scripts do inside."""
+    with redis.Redis.from_url(redis_url) as client:
+        client.config_resetstat()
+        request()
+        stats = client.info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
+    return {name: calls[name] for name in ("evalsha", "get", "ttl", "hgetall") if name in calls}
+
+
+def test_a_bad_key_costs_two_commands_and_a_blocked_one_only_its_count(bench, redis_url):
+    """The throttle's and the count: neither reads, and a flood costs Redis less, not more."""
+    fail(bench)  # the scripts are loaded
+    assert commands(redis_url, lambda: fail(bench)) == {"evalsha": 2}
+    for _ in range(29):
+        fail(bench)
+    assert fail(bench) == 429
+    assert commands(redis_url, lambda: fail(bench)) == {"evalsha": 1}
+
+
+def test_a_clock_that_is_set_back_blocks_nobody_for_longer(bench, monkeypatch):
+    """A remembered block ends within its minute whatever the clock does; Redis has the count."""
+    for _ in range(31):
+        fail(bench)
+    throttle = bench.app.extensions["quillgate"].throttle
+    now = throttle._clock
+    monkeypatch.setattr(throttle, "_clock", lambda: now() - 86_400)
+    with bench.app.test_request_context(environ_overrides={"REMOTE_ADDR": "127.0.0.1"}):
+        assert not throttle.blocked()
