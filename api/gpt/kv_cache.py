@@ -6,7 +6,7 @@ before it joins. Joining overwrites the whole row, zeros where there is no token
 the row's former tenant is ever read, not even masked.
 
 Attention always runs over all `block_size` positions of a row with the later ones masked: its sums
-have the same layout at every step, whoever the neighbours are.
+have the same layout at every step, whoever the neighbours are, and for a text that is read.
 
 Shapes: N rows, H heads, S positions (`block_size`), D head size, T positions of one chunk.
 """
@@ -50,21 +50,34 @@ class KVCache:
 
 
 class StagedChunk:
-    """Attention of one chunk of one text, positions start..start+T-1, on the stage."""
+    """Attention of one chunk of one text, positions start..start+T-1, on the stage.
+
+    Each position is computed as if it were a row of a `DecodeStep`, so that reading a text leaves
+    the bits that drawing it left.
+    """
 
     def __init__(self, cache: KVCache, start: int, length: int) -> None:
         self.cache, self.start, self.end = cache, start, start + length
+        if start == 0:  # what was there is not seen, but multiplied by zero
+            cache.keys[:, cache.slots] = 0.0
+            cache.values[:, cache.slots] = 0.0
         own = torch.arange(start, self.end)[:, None]
-        self.mask = _mask(torch.arange(self.end) <= own)  # (T, end)
+        places = torch.arange(cache.keys.shape[3])
+        self.mask = _mask(places <= own)[:, None, None, :]  # (T, 1, 1, S)
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        stage = slice(self.cache.slots, self.cache.slots + 1)
+        stage = self.cache.slots
         keys, values = self.cache.keys[layer, stage], self.cache.values[layer, stage]
-        keys[:, :, self.start : self.end] = k
-        values[:, :, self.start : self.end] = v
-        return F.scaled_dot_product_attention(
-            q, keys[:, :, : self.end], values[:, :, : self.end], attn_mask=self.mask
+        keys[:, self.start : self.end] = k[0]
+        values[:, self.start : self.end] = v[0]
+        rows = len(self.mask)
+        y = F.scaled_dot_product_attention(
+            q.transpose(0, 2),  # (T, H, 1, D)
+            keys.expand(rows, -1, -1, -1),
+            values.expand(rows, -1, -1, -1),
+            attn_mask=self.mask,
         )
+        return y.transpose(0, 2)
 
 
 class DecodeStep:

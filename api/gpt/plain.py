@@ -1,8 +1,9 @@
 """The model in float32 as torch modules, a step at a time: for shapes that the kernels do not cover
 and for whoever asks for full precision.
 
-A row's logits are the same bits whatever rows stand beside it. At start that is put to the test on
-this very processor; where it fails, rows are computed one at a time: slower, and still the same.
+A row's logits are the same bits whatever rows stand beside it, and whether its text was drawn or
+read. At start that is put to the test on this very processor; where it fails, rows and positions
+are computed one at a time: slower, and still the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from api.gpt.decoder import Portion
+from api.gpt.decoder import PORTION, Portion
 from api.gpt.kv_cache import DecodeStep, KVCache, StagedChunk
 from api.gpt.linears import Float32Linear, converted
 from api.gpt.model import GPT, AttentionCache
@@ -42,7 +43,7 @@ class PlainDecoder:
         self._rows: list[int] = []  # the slot of each row of the cache
         self._next: dict[int, tuple[int, int, Draw]] = {}  # token, position, draw of each of them
         self.rows_apart = False
-        self.rows_apart = not self._rows_are_independent()
+        self.rows_apart = not (self._rows_are_independent() and self._reading_is_drawing())
         if self.rows_apart:
             log.warning("mode fp32 is not exact here: rows are computed one at a time")
 
@@ -102,9 +103,13 @@ class PlainDecoder:
     @torch.inference_mode()
     def read(self, tokens: Sequence[int], start: int) -> Tensor:
         """Put tokens at positions start.. on the stage; return the last one's logits (1, V)."""
-        positions = torch.arange(start, start + len(tokens))
-        chunk = StagedChunk(self.cache, start, len(tokens))
-        return self._forward(torch.tensor([tokens]), positions, chunk)
+        size = 1 if self.rows_apart else len(tokens)
+        for first in range(0, len(tokens), size):
+            part = torch.tensor([tokens[first : first + size]])
+            chunk = StagedChunk(self.cache, start + first, part.shape[1])
+            positions = start + first + torch.arange(part.shape[1])
+            logits = self._forward(part, positions, chunk)
+        return logits
 
     @torch.inference_mode()
     def step(self, tokens: Sequence[int], positions: Sequence[int]) -> Tensor:
@@ -149,3 +154,19 @@ class PlainDecoder:
             for first in sorted(fewer)
             if 0 < first < slots
         )
+
+    @torch.inference_mode()
+    def _reading_is_drawing(self) -> bool:
+        """Compare what a text leaves that is read with what it leaves token by token."""
+        length = min(PORTION, self._config.block_size)
+        tokens = [(7 * i) % self._config.vocab_size for i in range(length)]
+        found = []
+        for first in (length, 1):
+            logits = self.read(tokens[:first], 0)
+            row = self.cache.join(first)
+            for position in range(first, length):
+                logits = self.step([tokens[position]], [position])
+            left = (self.cache.keys[:, row, :, :length], self.cache.values[:, row, :, :length])
+            found.append((logits, *(tensor.clone() for tensor in left)))
+            self.cache.leave(row)
+        return all(torch.equal(read, drawn) for read, drawn in zip(*found, strict=True))

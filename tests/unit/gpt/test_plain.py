@@ -52,7 +52,6 @@ def test_rows_come_and_go_without_a_trace(model):
         alone[i] = logits_of(decoder, text, 6 + i)[1:]
 
     decoder = PlainDecoder(model, slots=4, threads=1)
-    assert not decoder.rows_apart
     waiting, running, seen = list(range(6)), [], {i: [] for i in range(6)}
     while waiting or running:
         if waiting and len(running) < 4:
@@ -101,6 +100,39 @@ def test_rows_are_computed_apart_where_they_would_mix(model, monkeypatch):
         decoder.read(text[5:20], 5)
         decoder.cache.join(20)
     assert torch.equal(decoder.step([a[20], b[20], c[20]], [20, 20, 20])[1:2], alone)
+
+
+def test_a_text_that_is_read_leaves_what_drawing_it_left(model):
+    """However much of a text is read and however much was drawn: the same keys, values and logits,
+    bit for bit, so a row that is read again after a preemption goes on as it would have."""
+    decoder, text = PlainDecoder(model, slots=2, threads=1), texts(1)[0]
+    found = []
+    for read in (1, 2, 20, 32, 33, len(text)):
+        for start in range(0, read, 32):
+            logits = decoder.read(text[start : min(start + 32, read)], start)
+        decoder.cache.join(read)
+        for position in range(read, len(text)):
+            logits = decoder.step([text[position]], [position])
+        row = decoder.cache.keys[:, 0].clone(), decoder.cache.values[:, 0].clone()
+        found.append((logits, *row))
+        decoder.cache.leave(0)
+    assert all(torch.equal(a, b) for other in found for a, b in zip(found[0], other, strict=True))
+
+
+def test_texts_are_read_apart_where_reading_would_show(model, monkeypatch):
+    """Arithmetic that depends on how much is read at a time is found out at start and worked
+    around: each position by itself, as it is drawn."""
+    plain = Float32Linear.forward
+
+    def mixing(self, x):
+        return plain(self, x) * (1 + 1e-6 * (x.dim() == 3 and x.shape[1] > 1))
+
+    text = texts(1)[0]
+    expected = logits_of(PlainDecoder(model, slots=2, threads=1), text, 20)
+    monkeypatch.setattr(Float32Linear, "forward", mixing)
+    decoder = PlainDecoder(model, slots=2, threads=1)
+    assert decoder.rows_apart
+    assert torch.equal(logits_of(decoder, text, 20), expected)
 
 
 def test_slots_are_counted(model):
