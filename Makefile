@@ -29,6 +29,8 @@ BENCH_STAMP := $(BENCH)/ready-$(firstword $(shell (cat requirements/bench.txt; e
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo "  GENERATION_MODE=auto|int8|fp32|cuda make run: which arithmetic writes the text"
 
 run: $(STAMP) ## start the API (127.0.0.1:8080) and the web app (127.0.0.1:8501) with the demo model
 	@exec $(BIN)/python -m deploy.local

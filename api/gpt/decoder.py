@@ -76,11 +76,18 @@ def choose(setting: GenerationMode, config: GPTConfig) -> GenerationMode:
 
 
 def build(checkpoint: Checkpoint, mode: GenerationMode, *, slots: int, threads: int) -> Decoder:
-    """Return the serving form. mode: from `choose`. What it does not need is not imported."""
+    """Return the serving form. mode: from `choose`. What it does not need is not imported.
+
+    Raises ValueError when this machine cannot run it.
+    """
     if mode is GenerationMode.INT8:
         from api.gpt.compiled import CompiledDecoder
 
         return CompiledDecoder(checkpoint, slots=slots, threads=threads)
+    if mode is GenerationMode.CUDA:
+        from api.gpt.cuda import on_gpu
+
+        return on_gpu(checkpoint.model, slots=slots)
     from api.gpt.plain import PlainDecoder
 
     return PlainDecoder(checkpoint.model, slots=slots, threads=threads)

@@ -22,9 +22,10 @@ class FinishReason(StrEnum):
 class GenerationMode(StrEnum):
     """Which arithmetic the engine uses. Every mode keeps the seed's promise."""
 
-    AUTO = "auto"  # the fastest of the following that is exact on this processor
+    AUTO = "auto"  # the fastest of the next two that is exact on this processor
     INT8 = "int8"  # 8-bit weights and activations, exact integer sums
     FP32 = "fp32"
+    CUDA = "cuda"  # bfloat16 on a GPU; only when asked for: looking for one takes torch
 
 
 @dataclass(frozen=True, slots=True)

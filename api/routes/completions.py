@@ -15,7 +15,7 @@ from flask import Blueprint, Response, g, jsonify
 from api.access import requires
 from api.admission import account
 from api.errors import FieldError, ProblemError
-from api.gpt.request import FinishReason
+from api.gpt.request import FinishReason, GenerationMode
 from api.guards import json_body
 from api.idempotency import once
 from api.lifecycle import GenerationResult
@@ -41,6 +41,7 @@ def models() -> Response:
         "created": parts.started_at,
         "owned_by": "quillgate",
         "mode": engine.mode,
+        "modes": [mode.value for mode in GenerationMode],  # what GENERATION_MODE may be
     }
     return jsonify({"object": "list", "data": [model]})
 

@@ -33,6 +33,13 @@ def test_a_completion(live_api, client):
     assert answer.usage.total_tokens == 53
 
 
+def test_the_model_says_which_arithmetic_runs(client):
+    """The list tells the mode that runs, never `auto`, and what could be asked for instead."""
+    model = client.models.list().data[0]
+    assert model.mode == "int8"
+    assert {"auto", "int8", "fp32", "cuda"} == set(model.modes)
+
+
 def test_a_streamed_completion(client):
     """Chunks add up to the same text; the usage comes last when it is asked for."""
     model = client.models.list().data[0].id

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from api.config import Settings
+from api.config import GENERATION_MODES, Settings
 from auth.config import SettingsError
 
 ROOT = Path(__file__).parents[3]
@@ -25,6 +25,14 @@ def test_defaults():
     assert settings.trusted_proxy_hops == 0
     assert settings.generation_mode == "auto"
     assert settings.metrics_port is None
+
+
+def test_make_help_lists_the_modes():
+    """Whoever asks `make help` sees every value of GENERATION_MODE, and no other."""
+    help_text = subprocess.run(
+        ["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert f"GENERATION_MODE={'|'.join(GENERATION_MODES)} " in help_text.stdout
 
 
 def test_every_admitted_request_has_a_thread_and_others_have_spare_ones():

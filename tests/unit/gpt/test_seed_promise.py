@@ -10,17 +10,20 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from api.gpt import checkpoint
+from api.gpt import checkpoint, cuda
 from api.gpt.compiled import CompiledDecoder
+from api.gpt.cuda import CudaDecoder
 from api.gpt.engine import Engine
 from api.gpt.kv_cache import KVCache
 from api.gpt.request import FinishReason, GenerationMode, GenerationRequest
+from tests.support.cuda_step import on_cpu
 
 WAIT = 60.0
 EXAMPLES = 400 if "SOAK" in os.environ else 8  # `make soak`
 PROMPTS = ("\n", "The ", "x" * 64, "long prompt " * 20)
 STOPS = ((), (" ",), ("e", "th"), ("never seen",))
-MODES = [GenerationMode.INT8, GenerationMode.FP32]
+MODES = [(m, t) for m in (GenerationMode.INT8, GenerationMode.FP32) for t in (1, 2)]
+MODES.append((GenerationMode.CUDA, 1))
 numbers = itertools.count()
 
 
@@ -73,10 +76,33 @@ def _poisoned(monkeypatch):
     monkeypatch.setattr(CompiledDecoder, "release", release)
 
 
-@pytest.fixture(params=[(mode, threads) for mode in MODES for threads in (1, 2)], ids=str)
+@pytest.fixture(autouse=True)
+def _poisoned_cuda(monkeypatch):
+    """The same for the slots of mode `cuda` that were released."""
+    released = CudaDecoder.release
+
+    def release_then_poison(decoder, slot):
+        released(decoder, slot)
+        decoder.step.keys[:, slot] = torch.nan
+        decoder.step.values[:, slot] = torch.nan
+
+    monkeypatch.setattr(CudaDecoder, "release", release_then_poison)
+
+
+@pytest.fixture
+def _cuda_on_cpu(monkeypatch, exact_products):
+    """Without a GPU mode `cuda` runs as it is on the CPU, in bfloat16, and is not recorded."""
+    monkeypatch.setattr(
+        cuda, "on_gpu", lambda model, slots: CudaDecoder(on_cpu(model, slots, torch.bfloat16))
+    )
+
+
+@pytest.fixture(params=MODES, ids=str)
 def pair(request, model):
     """An engine where requests run alone, and one where they run in company."""
     mode, threads = request.param
+    if mode is GenerationMode.CUDA and not torch.cuda.is_available():
+        request.getfixturevalue("_cuda_on_cpu")
     before = torch.get_num_threads()
     engines = [
         Engine(model, slots=slots, queue_limit=200, threads=threads, mode=mode) for slots in (1, 5)
