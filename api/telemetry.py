@@ -8,7 +8,6 @@ no path around the rule exists. Nothing here can fail a request.
 from __future__ import annotations
 
 import logging
-import re
 import sys
 from collections.abc import MutableMapping
 from functools import lru_cache
@@ -18,8 +17,7 @@ import structlog
 from flask import g, has_request_context
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
-# The published shape of a key (contract section 3), loosened to catch truncated ones too.
-KEY_SHAPE = re.compile(r"qg_[a-z]{1,8}_[0-9A-Za-z]{12}_[0-9A-Za-z]{6,}(?:_[0-9A-Za-z]{1,6})?")
+from auth.api_key import KEY_SHAPE
 
 _SEVERITY = {"warn": "WARNING", "exception": "ERROR"}
 

@@ -6,7 +6,6 @@ Exit status 0: done. 1: refused or failed, with the reason in one line on stderr
 from __future__ import annotations
 
 import getpass
-import logging
 import os
 import socket
 import sys
@@ -15,12 +14,11 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import structlog
-
+from auth import cli_log
 from auth.audit import Actor
 from auth.cli_output import as_json, as_text
 from auth.cli_parser import parser
-from auth.config import AuthSettings, RemoteSettings, SettingsError
+from auth.config import AuthSettings, RemoteSettings, SettingsError, log_format
 from auth.csv_rows import as_csv
 from auth.embedded_redis import EmbeddedRedisError, ensure
 from auth.errors import AuthError
@@ -33,12 +31,8 @@ from auth.stores import open_stores
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
     args = parser(int(time.time())).parse_args(argv)
-    # Answers go to stdout, alone; of the log only what went wrong is for the terminal.
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
     try:
+        cli_log.configure(log_format(terminal=sys.stderr.isatty()))
         answer = _run(args)
     except (
         *(AuthError, SecretStoreError, SettingsError, EmbeddedRedisError),

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from auth.admin_context import AdminContext, answered
+from auth.admin_checks import checked_note
+from auth.admin_context import AdminContext, answered, check_key_id
 from auth.admin_keys import KeyAdmin, KeyOrder, revoked
 from auth.changes import Entry
 from auth.errors import AdminRefusedError, AuthError
@@ -78,6 +79,8 @@ class KeyBulk:
         known = {record.key_id: record for record in context.records(directory)}
 
         def found(one: Revocation) -> Row:
+            check_key_id(one.key_id)
+            checked_note(one.reason)
             if one.key_id not in known:
                 raise AdminRefusedError(f"there is no key {one.key_id}")
             record = revoked(known[one.key_id], now)

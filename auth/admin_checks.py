@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from auth.api_key import KEY_SHAPE
 from auth.errors import AdminRefusedError
 from auth.keyring import KEY_NAME, canonical_cidr
 from auth.principal import Scope
@@ -12,8 +13,17 @@ MAX_CIDRS = 50
 MAX_EXPIRY_SECONDS = 100 * 365 * 86_400  # past it a typing error, and dates end
 
 
+def checked_note(note: str | None) -> str | None:
+    """Return a reason for the audit chain, which never holds a key."""
+    if note is not None and KEY_SHAPE.search(note):
+        raise AdminRefusedError("a reason must not hold an API key: name it by its id")
+    return note
+
+
 def checked_name(name: str) -> str:
-    """Return a key's name: 1 to 64 printable characters."""
+    """Return a key's name: 1 to 64 printable characters, and no key."""
+    if KEY_SHAPE.search(name):
+        raise AdminRefusedError("a key's name must not hold an API key: names are shown and logged")
     if not KEY_NAME.fullmatch(name) or not name.strip():
         raise AdminRefusedError("a key's name has 1 to 64 characters and no control characters")
     return name

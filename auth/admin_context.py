@@ -23,7 +23,7 @@ from auth.directory import Directory, Tenant
 from auth.documents import Document, Documents
 from auth.errors import AdminRefusedError, UnknownNameError
 from auth.fields import NAME
-from auth.keyring import KeyRecord, KeyRing, shard_of
+from auth.keyring import KEY_ID, KeyRecord, KeyRing, shard_of
 from auth.keyring_snapshot import READERS
 from auth.names import Names
 from auth.plans import Plan
@@ -128,8 +128,8 @@ class AdminContext:
 
     def record(self, directory: Directory, key_id: str) -> KeyRecord:
         """Return one key. Raise AdminRefusedError if there is none of that id."""
-        known = self.ring(shard_of(key_id, directory.shards)) if key_id.isascii() else {}
-        record = known.get(key_id)
+        check_key_id(key_id)
+        record = self.ring(shard_of(key_id, directory.shards)).get(key_id)
         if record is None:
             raise UnknownNameError(f"there is no key {key_id}")
         return record
@@ -167,6 +167,14 @@ class AdminContext:
         if plan is not None and plan not in self.plans:
             known = ", ".join(self.plans)
             raise AdminRefusedError(f"there is no plan {plan}: choose one of {known}")
+
+
+def check_key_id(key_id: str) -> None:
+    """Refuse what is no id without repeating it: it may be a whole key."""
+    if not KEY_ID.fullmatch(key_id):
+        raise UnknownNameError(
+            "there is no key of that id, and none could be: an id is 12 letters and digits"
+        )
 
 
 def check_name(kind: str, name: str) -> None:

@@ -10,7 +10,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from auth.admin_checks import checked_cidrs, checked_expiry, checked_name, checked_scopes
+from auth.admin_checks import (
+    checked_cidrs,
+    checked_expiry,
+    checked_name,
+    checked_note,
+    checked_scopes,
+)
 from auth.admin_context import AdminContext, answered
 from auth.admin_key_records import KeyRecords, stored
 from auth.admin_rotation import KeyRotations
@@ -180,6 +186,7 @@ class KeyAdmin:
     def revoke(self, key_id: str, reason: str | None = None) -> dict[str, Any]:
         """Refuse a key for ever, from its next request on."""
         context, now = self._context, self._context.now()
+        checked_note(reason)
         marked = self._records.mark_revoked([context.record(context.directory(), key_id)])
 
         def changed(record: KeyRecord) -> KeyRecord:

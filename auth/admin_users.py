@@ -125,16 +125,14 @@ class UserAdmin:
     def set_roles(self, name: str, roles: Iterable[str]) -> dict[str, Any]:
         """Give a user other roles, and their key the scope that goes with them."""
         granted = checked_roles(roles)
+        admin = Role.ADMIN in granted
+        # A right is taken from the key first and given to it last: what fails on the way leaves
+        # less of it, never more.
+        told = () if admin else self._scope_key(name, admin=False)
         view = self._change(name, "user.set-role", lambda user: replace(user, roles=granted))
-        if view["key_id"] is not None:
-            key = self._keys.show(view["key_id"])
-            scopes = {Scope(one) for one in key["scopes"]} - {Scope.ADMIN}
-            if Role.ADMIN in granted:
-                scopes.add(Scope.ADMIN)
-            # A key that others share keeps its scopes: a role is one person's.
-            if key["forwarded_for"] == [name] and key["state"] == "active":
-                self._keys.set(view["key_id"], KeySettings(scopes=frozenset(scopes)))
-        return view
+        told += self._scope_key(name, admin=True) if admin else ()
+        warnings = list(dict.fromkeys([*view.get("warnings", []), *told]))
+        return view | ({"warnings": warnings} if warnings else {})
 
     def assign_key(self, name: str, key: str) -> dict[str, Any]:
         """Forward another key for a user; it must be a live key of the user's tenant."""
@@ -162,6 +160,21 @@ class UserAdmin:
     def enable(self, name: str) -> dict[str, Any]:
         """Let a user log in again."""
         return self._change(name, "user.enable", lambda user: replace(user, disabled=False))
+
+    def _scope_key(self, name: str, *, admin: bool) -> tuple[str, ...]:
+        """Give the user's own key the scope `admin`, or take it; return what the admin is told."""
+        self._context.directory()
+        user = _found(self._context.web_users(), name)
+        if user.key_id is None:
+            return ()
+        key = self._keys.show(user.key_id)
+        held = frozenset(Scope(one) for one in key["scopes"])
+        scopes = held | {Scope.ADMIN} if admin else held - {Scope.ADMIN}
+        # A key that others share keeps its scopes: a role is one person's.
+        if scopes == held or key["forwarded_for"] != [name] or key["state"] != "active":
+            return ()
+        changed = self._keys.set(user.key_id, KeySettings(scopes=scopes))
+        return tuple(changed.get("warnings", ()))
 
     def _change(self, name: str, action: str, changed: Callable[[User], User]) -> dict[str, Any]:
         done: list[User] = []

@@ -24,6 +24,8 @@ SECRET_CHARS = 43  # 62 ** 43 > 2 ** 256
 CHECKSUM_CHARS = 6  # 62 ** 6 > 2 ** 32
 TAIL_CHARS = 4  # of a whole key: what a person recognises theirs by
 
+# Looser than the shape of a key, to catch truncated ones too where none may be.
+KEY_SHAPE = re.compile(r"qg_[a-z]{1,8}_[0-9A-Za-z]{12}_[0-9A-Za-z]{6,}(?:_[0-9A-Za-z]{1,6})?")
 PATTERN = re.compile(
     r"qg_(?P<label>live|test)_(?P<key_id>[0-9A-Za-z]{12})_(?P<secret>[0-9A-Za-z]{43})"
     r"_(?P<checksum>[0-9A-Za-z]{6})"

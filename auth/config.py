@@ -121,6 +121,12 @@ def choice(env: Mapping[str, str], name: str, default: str, allowed: tuple[str, 
     return text
 
 
+def log_format(env: Mapping[str, str] | None = None, *, terminal: bool) -> str:
+    """Return how log lines are written: for a person at a terminal, else as JSON."""
+    chosen = os.environ if env is None else env
+    return choice(chosen, "LOG_FORMAT", "console" if terminal else "json", ("json", "console"))
+
+
 def redis_url_setting(env: Mapping[str, str]) -> str | None:
     """Return REDIS_URL if it is set. Its value is never repeated: it may hold a password."""
     text = env.get("REDIS_URL") or ""

@@ -38,10 +38,11 @@ class Stores:
     users: UserStore
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    documents: Callable[[SecretStore], Documents] = Documents
 
     def admin(self, actor: Actor) -> Admin:
         """Return the admin operations, recorded as this actor's."""
-        names, documents = Names(self.settings.prefix), Documents(self.secrets)
+        names, documents = Names(self.settings.prefix), self.documents(self.secrets)
         audit = AuditLog(self.secrets, documents, names)
         context = AdminContext(
             secrets=self.secrets,

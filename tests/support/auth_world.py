@@ -14,6 +14,7 @@ from auth import users
 from auth.admin import Admin
 from auth.audit import Actor
 from auth.config import AuthSettings
+from auth.documents import Documents
 from auth.errors import InvalidKeyError
 from auth.keyring_store import KeyringStore
 from auth.names import Names
@@ -72,6 +73,7 @@ class World:
     clock: Clock = field(default_factory=Clock)
     prefix: str = PREFIX
     shards: int = SHARDS
+    documents: Callable[[SecretStore], Documents] = Documents
     redis_timeout_seconds: float = 10.0  # tests wait for a busy machine, not for a Redis
 
     @property
@@ -135,6 +137,7 @@ class World:
             users=UserStore(chosen, self.names),
             clock=self.clock,
             sleep=self.clock.sleep,
+            documents=self.documents,
         )
         return stores.admin(Actor(actor, "192.0.2.1"))
 

@@ -50,8 +50,13 @@ def acme(cli):
 
 def answer(ran) -> dict:
     status, out, err = ran
-    assert (status, err) == (0, "")
+    assert (status, said(err)) == (0, [])
     return json.loads(out)
+
+
+def said(err: str) -> list[str]:
+    """Return what is on stderr but audit records."""
+    return [one for one in err.splitlines() if '"message": "audit"' not in one]
 
 
 def issue(cli, *more: str) -> dict:
@@ -90,7 +95,7 @@ def test_json_has_the_contracts_field_names(acme):
 def test_a_key_is_printed_with_one_line_that_it_is_shown_once(acme):
     """A person is told before it is too late."""
     status, out, err = acme("keys", "issue", "--tenant", "acme", "--name", "ci")
-    assert (status, err) == (0, "")
+    assert (status, said(err)) == (0, [])
     assert len(PATTERN.findall(out)) == 1
     assert sum("only this once" in line for line in out.splitlines()) == 1
     assert "only this once" not in acme("keys", "list")[1]
@@ -204,6 +209,42 @@ def test_the_audit_is_listed_verified_and_found_broken(acme, tmp_path):
     assert "record 1 was changed" in err
 
 
+def test_each_audit_record_is_a_line_of_the_log_too(acme, monkeypatch):
+    """Whole as JSON, for a collector; short at a terminal; nothing of a command that only reads."""
+    _, out, err = acme("keys", "issue", "--tenant", "acme", "--name", "ci", "--json")
+    key, lines = json.loads(out), [json.loads(one) for one in err.splitlines()]
+    record = answer(acme("audit", "list", "--json"))[-1]
+    assert len(lines) == 1
+    assert lines[0].items() >= {**record, "message": "audit", "severity": "INFO"}.items()
+    assert key["key"][21:60] not in err
+    monkeypatch.setenv("LOG_FORMAT", "console")
+    _, _, err = acme("keys", "revoke", key["key_id"], "--reason", "leaked")
+    assert len(err.splitlines()) == 1
+    assert f"number=3 subject={key['key_id']}" in err
+    assert acme("audit", "verify")[2] == ""
+    monkeypatch.setenv("LOG_FORMAT", "yes")
+    assert acme("audit", "verify")[::2] == (
+        1,
+        "refused: LOG_FORMAT must be one of json, console, not 'yes'\n",
+    )
+
+
+def test_a_key_that_was_pasted_in_a_wrong_place_is_not_repeated(acme):
+    """As an id, a reason or a name: refused in a sentence that shows nothing of it."""
+    key = issue(acme)
+    for words in [
+        ("keys", "revoke", key["key"]),
+        ("keys", "show", key["key"]),
+        ("keys", "revoke", key["key_id"], "--reason", f"leaked: {key['key']}"),
+        ("keys", "set", key["key_id"], "--name", f"was {key['key']}"),
+        ("keys", "issue", "--tenant", "acme", "--name", key["key"][:50]),
+    ]:
+        status, out, err = acme(*words)
+        assert (status, out) == (1, "")
+        assert key["key"][21:40] not in err
+    assert answer(acme("keys", "show", key["key_id"], "--json"))["state"] == "active"
+
+
 def _with_first_record_changed(document):
     records = [dict(one) for one in document.body["records"]]
     records[0]["actor"] = "cli:somebody-else"
@@ -231,6 +272,6 @@ def test_it_runs_from_nothing_with_its_own_redis(tmp_path):
         text=True,
         check=False,
     )
-    assert (ran.returncode, ran.stderr) == (0, "")
+    assert (ran.returncode, said(ran.stderr)) == (0, [])
     assert json.loads(ran.stdout)["tenant"] == "acme"
     assert (tmp_path / "home").stat().st_mode & 0o077 == 0

@@ -1,0 +1,151 @@
+"""Rotation and revocation by an admin: what lives on, until when, and what is refused."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from auth.errors import AdminRefusedError
+from auth.propagation_keys import revoked_marker
+from auth.secrets import SecretStoreUnavailableError
+from tests.support.auth_world import FlakyStore, World
+
+DAY = 86_400
+
+
+@pytest.fixture
+def world(file_world: World, quick_passwords) -> World:
+    return file_world
+
+
+def refused(match: str):
+    return pytest.raises(AdminRefusedError, match=match)
+
+
+def test_a_second_rotation_while_two_secrets_live_is_refused_unless_forced(world):
+    """Forced, the older of the two ends at once, and two live again."""
+    admin = world.tenant()
+    first = admin.keys.issue("acme", "ci", ["generate"])
+    key_id = first["key_id"]
+    second = admin.keys.rotate(key_id)
+    with refused("--force"):
+        admin.keys.rotate(key_id)
+    third = admin.keys.rotate(key_id, force=True)
+    keyring = world.loaded()
+    accepted = [world.accepted(keyring, one["key"]) for one in (first, second, third)]
+    assert accepted == [False, True, True]
+    started = [one["rotation"]["started_at"] for one in (second, third)]
+    assert started[1] > started[0]
+
+
+def test_a_rotation_whose_grace_is_over_does_not_stand_in_the_way(world):
+    """Grace counts from the first use of the new secret, which the limiter noted in Redis."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    rotated = admin.keys.rotate(issued["key_id"], grace_seconds=60)
+    world.first_use(issued["key_id"], rotated["rotation"]["started_at"], world.clock())
+    view = admin.keys.show(issued["key_id"])
+    assert view["rotation"]["old_secret_ends_at"] == world.clock() + 60
+    world.clock.now += 59
+    with refused("two live secrets"):
+        admin.keys.rotate(issued["key_id"])
+    world.clock.now += 1
+    assert admin.keys.show(issued["key_id"])["rotation"] is None
+    again = admin.keys.rotate(issued["key_id"])
+    keyring = world.loaded()
+    assert [world.accepted(keyring, one["key"]) for one in (issued, rotated, again)] == [
+        *(False, True, True),
+    ]
+
+
+def test_grace_never_goes_past_the_deadline(world):
+    """However late the first use is, the deadline is the end."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    rotated = admin.keys.rotate(issued["key_id"], deadline_seconds=100, grace_seconds=1000)
+    world.clock.now += 50
+    world.first_use(issued["key_id"], rotated["rotation"]["started_at"], world.clock())
+    ends = admin.keys.show(issued["key_id"])["rotation"]["old_secret_ends_at"]
+    assert ends == rotated["rotation"]["deadline"] == world.clock() + 50
+
+
+def test_a_deadline_of_nothing_ends_the_old_secret_at_once(world):
+    """For a leaked key whose holder must go on under the same id."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    rotated = admin.keys.rotate(issued["key_id"], deadline_seconds=0)
+    keyring = world.loaded()
+    assert not world.accepted(keyring, issued["key"])
+    assert world.accepted(keyring, rotated["key"])
+    assert rotated["rotation"] is None
+
+
+@pytest.mark.parametrize("days", [-1, 91])
+def test_a_deadline_is_bounded(world, days):
+    """Two secrets do not live side by side for ever."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    with refused("at most 90d"):
+        admin.keys.rotate(issued["key_id"], deadline_seconds=days * DAY)
+
+
+def test_a_rotation_can_be_cancelled_until_its_new_secret_is_used(world):
+    """Cancelled, the new secret is dead and the old one is the only one again."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    key_id = issued["key_id"]
+    with refused("not being rotated"):
+        admin.keys.cancel_rotation(key_id)
+    rotated = admin.keys.rotate(key_id)
+    assert admin.keys.cancel_rotation(key_id)["rotation"] is None
+    keyring = world.loaded()
+    assert world.accepted(keyring, issued["key"])
+    assert not world.accepted(keyring, rotated["key"])
+    world.clock.now += 5
+    rotated = admin.keys.rotate(key_id)
+    world.first_use(key_id, rotated["rotation"]["started_at"], world.clock())
+    with refused("has been used"):
+        admin.keys.cancel_rotation(key_id)
+
+
+def test_an_expired_or_revoked_key_is_not_rotated(world):
+    """A dead key does not come back to life by a new secret."""
+    admin = world.tenant()
+    expiring = admin.keys.issue("acme", "a", ["generate"], expires_at=int(world.clock()) + 1)
+    revoked = admin.keys.issue("acme", "b", ["generate"])
+    admin.keys.revoke(revoked["key_id"])
+    world.clock.now += 1
+    for key, state in ((expiring, "expired"), (revoked, "revoked")):
+        with refused(state):
+            admin.keys.rotate(key["key_id"])
+
+
+def test_revocation_marks_the_key_in_redis_before_it_writes_the_keyring(world):
+    """The next request is refused even while the secret store is still slow or away."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    store = FlakyStore(world.open_store())
+    away = world.admin(store)
+    append = away._context.changes.apply
+
+    def fail(*_):
+        raise SecretStoreUnavailableError("away")
+
+    away._context.changes.apply = fail
+    with pytest.raises(SecretStoreUnavailableError):
+        away.keys.revoke(issued["key_id"])
+    away._context.changes.apply = append
+    with redis.Redis.from_url(world.redis_url) as client:
+        assert client.exists(revoked_marker("acme", issued["key_id"]))
+    assert away.keys.revoke(issued["key_id"])["state"] == "revoked"
+
+
+def test_revoking_again_is_no_error_and_keeps_the_first_time(world):
+    """Two admins under pressure may both press the button."""
+    admin = world.tenant()
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    admin.keys.revoke(issued["key_id"], "leaked")
+    world.clock.now += 60
+    assert admin.keys.revoke(issued["key_id"])["state"] == "revoked"
+    record = admin._context.record(admin._context.directory(), issued["key_id"])
+    assert record.revoked_at == world.clock() - 60
