@@ -19,7 +19,8 @@ from auth import keyring as keyrings
 from auth import users as people
 from auth.audit import Actor, AuditLog
 from auth.changes import Changes, Decision, Entry, Outcome
-from auth.directory import Directory, Tenant
+from auth.config import SHARDS
+from auth.directory import Directory, Tenant, check_shards
 from auth.documents import Document, Documents
 from auth.errors import AdminRefusedError, UnknownNameError
 from auth.fields import NAME
@@ -50,7 +51,7 @@ class AdminContext:
     names: Names
     plans: Mapping[str, Plan]
     label: str
-    shards: int  # of a keyring that is set up now
+    wanted_shards: int | None  # KEYRING_SHARDS
     actor: Actor
     clock: Callable[[], float] = time.time
 
@@ -60,14 +61,16 @@ class AdminContext:
     def set_up(self) -> None:
         """Create what is missing of an empty store; safe to repeat and to run twice at once."""
         if self.documents.exists(self.names.directory):
+            check_shards(self.wanted_shards, self.directory().shards)
             return
+        shards = self.wanted_shards or SHARDS
         self.create_pepper(FIRST_PEPPER)
         self.audit.create()
         self.changes.create(self.names.users, people.to_body({}))
-        for index in range(self.shards):
+        for index in range(shards):
             self.changes.create(self.names.shard(index), keyrings.to_body(KeyRing()))
         # Last, because it is what says that the rest is there.
-        directory = Directory(self.shards, FIRST_PEPPER, (FIRST_PEPPER,))
+        directory = Directory(shards, FIRST_PEPPER, (FIRST_PEPPER,))
         self.changes.create(self.names.directory, directories.to_body(directory))
 
     def create_pepper(self, pepper_id: str) -> None:

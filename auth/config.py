@@ -18,6 +18,7 @@ from auth.api_key import LABELS
 from auth.plans import PLANS_FILE
 
 REDIS_SCHEMES = ("redis", "rediss", "unix")
+SHARDS = 16  # of a keyring that is set up without KEYRING_SHARDS
 MAX_SHARDS = 1024
 
 _PREFIX = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,63}")
@@ -51,7 +52,9 @@ class AuthSettings:
     emulator_host: str | None
     redis_url: str | None  # None: the embedded Redis of `home`
     key_label: str
-    keyring_shards: int  # used when the keyring is first set up; afterwards the store says it
+    # Used when the keyring is first set up; afterwards the store says it, and another number here
+    # stops the start. None: whatever the store says.
+    keyring_shards: int | None
     plans_file: Path = PLANS_FILE
     workload: Workload | None = None  # None: Application Default Credentials
 
@@ -75,7 +78,9 @@ class AuthSettings:
             emulator_host=_emulator_host(env),
             redis_url=redis_url,
             key_label=choice(env, "KEY_LABEL", "live", LABELS),
-            keyring_shards=integer(env, "KEYRING_SHARDS", 16, least=1, most=MAX_SHARDS),
+            keyring_shards=integer(env, "KEYRING_SHARDS", SHARDS, least=1, most=MAX_SHARDS)
+            if env.get("KEYRING_SHARDS")
+            else None,
             plans_file=Path(env.get("PLANS_FILE") or PLANS_FILE),
             workload=_workload(env),
         )

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from auth.config import MAX_SHARDS
-from auth.errors import MalformedKeyringError
+from auth.errors import AdminRefusedError, MalformedKeyringError
 from auth.fields import NAME, Fields
 from auth.plans import CAPS, Caps, checked_limits
 
@@ -60,6 +60,15 @@ class Directory:
     def with_tenant(self, tenant: Tenant) -> Directory:
         """Return a directory in which `tenant` is new or replaces the one of its name."""
         return replace(self, tenants=MappingProxyType({**self.tenants, tenant.name: tenant}))
+
+
+def check_shards(wanted: int | None, held: int) -> None:
+    """Refuse to work on a keyring whose setting says what it is not: it cannot be made so."""
+    if wanted not in (None, held):
+        raise AdminRefusedError(
+            f"KEYRING_SHARDS is {wanted}, but this keyring was set up with {held} shards, which "
+            f"stay: set it to {held} or leave it out"
+        )
 
 
 def to_body(directory: Directory) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from auth.errors import AuthError, KeyringUnavailableError
 from auth.keyring_snapshot import READERS, Snapshot, SnapshotReader
 from auth.names import Names
 from auth.propagation import Propagation, PropagationUnavailableError
-from auth.secrets import SecretStore, SecretStoreError
+from auth.secrets import SecretStoreError
 
 CONFIRM_SECONDS = 2.0  # after a word from Redis the next request asks it again
 GAP_SECONDS = 5.0  # without a word from Redis: a writer may have tried in vain to tell it
@@ -55,14 +55,14 @@ class CurrentKeyring:
 
     def __init__(
         self,
-        secrets: SecretStore,
+        reader: SnapshotReader,
         propagation: Propagation | None,
         *,
         names: Names,
         clock: Callable[[], float] = time.time,
         max_age_seconds: float = MAX_AGE_SECONDS,
     ) -> None:
-        self._reader, self._propagation = SnapshotReader(secrets, names), propagation
+        self._reader, self._propagation = reader, propagation
         self._names, self._clock, self.max_age_seconds = names, clock, max_age_seconds
         self._lock = threading.RLock()  # one refresh at a time
         self._held: Snapshot | None = None

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 from auth import directory as directories
 from auth import keyring as keyrings
-from auth.directory import Directory
+from auth.directory import Directory, check_shards
 from auth.documents import Document, Documents
 from auth.errors import KeyringUnavailableError, MalformedKeyringError
 from auth.keyring import KeyRing
@@ -64,8 +64,11 @@ class Snapshot:
 class SnapshotReader:
     """Reads the keyring's documents; raises SecretStoreError and MalformedDocumentError."""
 
-    def __init__(self, secrets: SecretStore, names: Names) -> None:
+    def __init__(
+        self, secrets: SecretStore, names: Names, wanted_shards: int | None = None
+    ) -> None:
         self._secrets, self._documents, self._names = secrets, Documents(secrets), names
+        self._wanted_shards = wanted_shards
 
     def read_all(self, known: Mapping[str, int], now: float) -> Snapshot:
         """Return the whole keyring; `known` is what Redis says of the documents' versions."""
@@ -77,6 +80,7 @@ class SnapshotReader:
                 f"{exc}: no keyring was set up; `python -m auth tenants add` does it"
             ) from exc
         directory = directories.from_body(document.body)
+        check_shards(self._wanted_shards, directory.shards)
 
         def shard(index: int) -> Held[KeyRing]:
             shard_name = self._names.shard(index)

@@ -21,6 +21,7 @@ from auth.errors import (
 )
 from auth.keyring import KeyRecord, KeyState, address_allowed, shard_of
 from auth.keyring_refresh import MAX_AGE_SECONDS, CurrentKeyring
+from auth.keyring_snapshot import SnapshotReader
 from auth.names import Names
 from auth.pepper_moves import PepperMoves
 from auth.plans import Plan, with_overrides
@@ -42,12 +43,17 @@ class KeyringStore:
         label: str = "live",
         clock: Callable[[], float] = time.time,
         max_age_seconds: float = MAX_AGE_SECONDS,
+        wanted_shards: int | None = None,
         moves: PepperMoves | None = None,
     ) -> None:
         self._moves = moves
         self._plans, self._label, self._names = plans, label, Names(prefix)
         self._keyring = CurrentKeyring(
-            secrets, propagation, names=self._names, clock=clock, max_age_seconds=max_age_seconds
+            SnapshotReader(secrets, self._names, wanted_shards),
+            propagation,
+            names=self._names,
+            clock=clock,
+            max_age_seconds=max_age_seconds,
         )
         self._made: dict[tuple[str, SecretRole], tuple[KeyRecord, Tenant, Principal]] = {}
         self._nobody = mint(label)  # what is no key is checked as this unknown one

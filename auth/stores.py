@@ -56,7 +56,7 @@ class Stores:
             names=names,
             plans=self.plans,
             label=self.settings.key_label,
-            shards=self.settings.keyring_shards,
+            wanted_shards=self.settings.keyring_shards,
             actor=actor,
             clock=self.clock,
         )
@@ -96,6 +96,7 @@ def open_stores(
         plans=plans,
         label=settings.key_label,
         clock=clock,
+        wanted_shards=settings.keyring_shards,
         moves=PepperMoves(Changes(documents, audit, propagation, names, clock=clock), names),
     )
     users = UserStore(secrets, names)

@@ -32,7 +32,7 @@ import structlog
 
 from auth.admin import Admin
 from auth.audit import Actor
-from auth.config import AuthSettings
+from auth.config import SHARDS, AuthSettings
 from auth.embedded_redis import ensure
 from auth.names import Names
 from auth.stores import Stores, open_stores
@@ -160,7 +160,7 @@ def redis_bytes(command: Callable[..., Any], key_id: str) -> int:
 
 def keyring_bytes(stores: Stores, admin: Admin) -> float:
     """Return how much the keyring grows with a key, over all its shards."""
-    names, shards = Names(stores.settings.prefix), stores.settings.keyring_shards
+    names, shards = Names(stores.settings.prefix), stores.settings.keyring_shards or SHARDS
 
     def size() -> int:
         shown = (stores.secrets.access(names.shard(n), "current") for n in range(shards))

@@ -22,6 +22,7 @@ from hypothesis.stateful import initialize, rule, run_state_machine_as_test
 
 from auth import api_key
 from auth.secrets import SecretStore, SecretStoreUnavailableError
+from tests.support.auth_world import World
 from tests.support.keyring_actors import Act, KeyringActors
 from tests.support.keyring_parts import Parts
 
@@ -232,3 +233,20 @@ def test_callers_see_what_admins_did(
     """At once while Redis and the store are there, within half a minute without Redis, and never
     anything that was not so; no change is lost, and each is in the audit chain once."""
     drive(open_secret_store, redis_url, monkeypatch, examples=300 if soak else 8)
+
+
+@pytest.mark.parametrize("seconds", [1, 5])
+@pytest.mark.parametrize("revoked", [True, False])
+def test_a_writer_is_heard_after_seconds_without_redis(
+    file_world: World, redis_url: str, seconds: int, *, revoked: bool
+) -> None:
+    """An instance that noticed nothing of the gap knows of what changed in it."""
+
+    class Machine(KeyringMachine):
+        parts = Parts(file_world.open_store, redis_url)
+
+    machine = Machine()
+    machine.begin()
+    act = Act("rotate", key=1, deadline=0, grace=5, force=revoked, then="leave", seconds=1)
+    machine.redis_is_away_for_seconds(act=act, seconds=seconds, after=[])
+    machine.parts.limiter.close()

@@ -103,6 +103,7 @@ class World:
         label: str = "live",
         with_redis: bool = True,
         propagation: Propagation | None = None,
+        wanted_shards: int | None = None,
     ) -> KeyringStore:
         """Return a keyring as one API process holds it, not loaded yet."""
         return KeyringStore(
@@ -112,6 +113,7 @@ class World:
             plans=load_plans(),
             label=label,
             clock=self.clock,
+            wanted_shards=wanted_shards,
         )
 
     def loaded(self, store: SecretStore | None = None, *, with_redis: bool = True) -> KeyringStore:

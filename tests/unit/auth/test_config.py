@@ -19,7 +19,7 @@ def test_with_nothing_set_everything_is_local():
         emulator_host=None,
         redis_url=None,
         key_label="live",
-        keyring_shards=16,
+        keyring_shards=None,
     )
 
 
