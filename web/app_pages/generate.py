@@ -5,7 +5,7 @@ import time
 import streamlit as st
 
 from web import browser_session
-from web.generate_form import draw_form, seed_was_used, set_settings
+from web.generate_form import LAST_SEED, draw_form, set_settings
 from web.output_panel import draw_nothing_yet, draw_past, output_panel
 from web.sentences import beside_fields
 from web.services import installed
@@ -56,7 +56,7 @@ def begin(wishes: list[Wish]) -> None:
         )
         shown.append({"id": run_id, "before": wish.before})
     state[PANELS], state[PROBLEMS] = shown, {}
-    seed_was_used(wishes[0].body)
+    state[LAST_SEED] = wishes[0].body["seed"]
 
 
 st.title("Custom GPT Model")

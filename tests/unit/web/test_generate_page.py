@@ -29,51 +29,65 @@ def _bodies(api):
 
 
 def test_each_text_gets_a_seed_of_its_own_unless_it_is_kept(fake_api):
-    """The seed that was drawn stands in the field; Keep holds it, Roll puts another one there."""
-    app = generate(log_in())
-    first = _bodies(fake_api)[0]["seed"]
-    assert field(app, "Seed").value == str(first)
-    assert f"seed {first}" in captions(app)
-    second = _bodies(fake_api)[-1]["seed"] if generate(app) else None
-    assert second != first
-    field(app, "Keep").set_value(True)
-    assert _bodies(fake_api)[-1]["seed"] == second if generate(app) else False
-    press(app, "Roll")
-    rolled = int(field(app, "Seed").value)
-    assert rolled != second
+    """The seed that was drawn is told under the text; Keep puts it into the field, Release empties
+    the field, and so does nobody else."""
+    app = log_in()
+    assert button(app, "Keep").disabled
     generate(app)
-    assert _bodies(fake_api)[-1]["seed"] == rolled
+    first = _bodies(fake_api)[-1]["seed"]
+    assert field(app, "Seed").value == ""
+    assert f"seed {first}" in captions(app)
+    generate(app)
+    second = _bodies(fake_api)[-1]["seed"]
+    assert second != first
+    generate(press(app, "Keep"))
+    assert field(app, "Seed").value == str(second)
+    assert _bodies(fake_api)[-1]["seed"] == second
+    generate(press(app, "Release"))
+    assert field(app, "Seed").value == ""
+    assert _bodies(fake_api)[-1]["seed"] != second
 
 
 def test_a_typed_seed_is_kept(fake_api):
-    """Whoever types a seed wants that text, and the next ones with it."""
+    """Whoever types a seed wants that text, and the next ones with it; Regenerate leaves it."""
     app = log_in()
     field(app, "Seed").set_value("42")
     for _ in range(2):
         generate(app)
-    assert [body["seed"] for body in _bodies(fake_api)] == [42, 42]
+    generate(app, "Regenerate")
+    assert field(app, "Seed").value == "42"
+    seeds = [body["seed"] for body in _bodies(fake_api)]
+    assert seeds[:2] == [42, 42]
+    assert seeds[2] != 42
 
 
-def test_a_rolled_seed_is_used_once_without_keep(fake_api):
-    """Roll says which seed comes next; the one after it is new again."""
+def test_a_rolled_seed_stands_in_the_field_and_is_used(fake_api):
+    """Roll says which seed comes next, each time another."""
     app = press(log_in(), "Roll")
     rolled = int(field(app, "Seed").value)
-    generate(generate(app))
-    seeds = [body["seed"] for body in _bodies(fake_api)]
-    assert seeds[0] == rolled
-    assert seeds[1] != rolled
+    generate(app)
+    press(app, "Roll")
+    assert _bodies(fake_api)[0]["seed"] == rolled
+    assert int(field(app, "Seed").value) != rolled
+
+
+def _preset(app):
+    return next(group for group in app.button_group if group.label == "Preset")
 
 
 def test_presets_and_more_reach_the_request(fake_api):
     """A preset fills the fields; top k and top p are sent when they are set."""
     app = log_in()
-    next(group for group in app.button_group if group.label == "Preset").set_value("Bold")
+    assert _preset(app).value == "Balanced"
+    _preset(app).set_value("Bold")
     app.run()
     assert field(app, "Temperature").value == 1.2
+    assert _preset(app).value == "Bold"
     field(app, "Top k").set_value(7)
     generate(app)
     body = _bodies(fake_api)[0]
     assert (body["temperature"], body["top_k"], body["top_p"]) == (1.2, 7, 0.95)
+    assert _preset(app).value is None  # these are its settings no more
 
 
 def test_two_temperatures_run_side_by_side_on_one_seed(fake_api):
@@ -121,7 +135,7 @@ def test_the_visits_texts_can_be_brought_back(fake_api):
     app = log_in()
     field(app, "Prompt").set_value("first")
     generate(app)
-    seed = field(app, "Seed").value
+    seed = str(_bodies(fake_api)[0]["seed"])
     field(app, "Prompt").set_value("second")
     fake_api.behaviour = Behaviour(text="other ")
     generate(app)
