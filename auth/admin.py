@@ -23,7 +23,7 @@ from auth.documents import Document
 from auth.errors import AdminRefusedError
 from auth.failures import HOUR_SECONDS, KEPT_HOURS, SHOWN_HOURS, told
 from auth.propagation import PropagationUnavailableError
-from auth.rights import Identity, gcloud_lines
+from auth.rights import Identity, gcloud_lines, web_users_gcloud_lines
 from auth.secrets import SecretPermissionError
 
 __all__ = ["Admin", "AdminRefusedError", "KeySettings"]
@@ -98,10 +98,16 @@ class Admin:
             ) from exc
         return told(hours, context.now(), counted)
 
-    def grants(self) -> str:
-        """Return the `gcloud` lines that create every identity with its rights."""
-        return "\n".join(gcloud_lines(self._context.names))
+    def grants(self, *, web_users: bool = False) -> str:
+        """Return the `gcloud` lines that create every identity with its rights.
 
-    def check_secrets(self, identity: Identity = Identity.OPERATOR) -> list[dict[str, Any]]:
+        With `web_users` those that let the API keep web users too, and nothing else.
+        """
+        names = self._context.names
+        return "\n".join(web_users_gcloud_lines(names) if web_users else gcloud_lines(names))
+
+    def check_secrets(
+        self, identity: Identity = Identity.OPERATOR, *, web_users: bool = False
+    ) -> list[dict[str, Any]]:
         """Return for each secret what this identity lacks, and holds beyond what it needs."""
-        return RightsCheck(self._context).check(identity)
+        return RightsCheck(self._context, web_users=web_users).check(identity)

@@ -23,8 +23,9 @@ PROBE = b"secrets check"
 class RightsCheck:
     """Holds the identity of this process against what an identity needs."""
 
-    def __init__(self, context: AdminContext) -> None:
-        self._context, self._names = context, context.names
+    def __init__(self, context: AdminContext, *, web_users: bool = False) -> None:
+        """`web_users`: the API is to keep web users too."""
+        self._context, self._names, self._web_users = context, context.names, web_users
         self._added: dict[
             str, int
         ] = {}  # the version that proves the right to add; to be destroyed
@@ -43,7 +44,7 @@ class RightsCheck:
                 directory = directories.from_body(context.current(names.directory))
                 shards = [names.shard(index) for index in range(directory.shards)]
                 peppers = [names.pepper(one) for one in directory.pepper_ids]
-            if identity is not Identity.API:
+            if identity is not Identity.API or self._web_users:
                 users = list(context.web_users())
         except (SecretStoreError, AuthError):
             pass  # the check of that very secret says so
@@ -52,7 +53,8 @@ class RightsCheck:
         return [names.directory, *shards, *audit, *peppers, names.users, *web_keys]
 
     def _checked(self, name: str, identity: Identity) -> dict[str, Any]:
-        wanted, held = needed(identity, name, self._names), self._held(name)
+        wanted = needed(identity, name, self._names, web_users=self._web_users)
+        held = self._held(name)
         lacking = {}
         for right in sorted(wanted):  # "add" comes before "destroy"
             reason = self._why_not(name, right, held)

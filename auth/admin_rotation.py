@@ -83,7 +83,7 @@ class KeyRotations:
         """Take back a new secret that was never used; the old one is the only one again."""
         context, now = self._context, self._context.now()
         record = context.record(context.directory(), key_id)
-        forwarded_for = self._forwarded_for(record, web_copy=web_copy)
+        forwarded_for = self._forwarded_for(record, web_copy=web_copy, earlier=True)
         old: list[StoredSecret] = []
 
         def changed(record: KeyRecord) -> KeyRecord:
@@ -106,7 +106,9 @@ class KeyRotations:
             return current
         return replace(current, secrets=current.secrets[-1:], rotation=None)
 
-    def _forwarded_for(self, record: KeyRecord, *, web_copy: bool) -> tuple[str, ...]:
+    def _forwarded_for(
+        self, record: KeyRecord, *, web_copy: bool, earlier: bool = False
+    ) -> tuple[str, ...]:
         """Return the web users whose copy of the key has to change with it, by us.
 
         Raise AdminRefusedError before anything changes if this identity may not write them.
@@ -114,7 +116,7 @@ class KeyRotations:
         if web_copy:
             return ()
         for user in record.forwarded_for:
-            if not self._context.users.may_keep(user):
+            if not self._context.users.may_keep(user, earlier=earlier):
                 raise AdminRefusedError(
                     f"the web app forwards key {record.key_id} for {user}, and its copy cannot be "
                     "changed from here: rotate it on the web app's pages, or with "

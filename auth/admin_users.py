@@ -61,6 +61,7 @@ class UserAdmin:
         hashed = hash_password(chosen)
         if name in context.web_users():
             raise AdminRefusedError(f"there is a user {name} already")
+        context.users.make_room(name)
         scopes = USER_SCOPES | ({Scope.ADMIN} if Role.ADMIN in granted else set())
         issued = self._keys.issue(tenant, f"web user {name}", scopes, forwarded_for=[name])
         context.users.keep_key(name, issued["key"])

@@ -163,7 +163,7 @@ def failures(admin: Admin, args: argparse.Namespace) -> Any:
 
 
 def secrets_check(admin: Admin, args: argparse.Namespace) -> Any:
-    checked = admin.check_secrets(Identity(args.identity))
+    checked = admin.check_secrets(Identity(args.identity), web_users=args.web_users)
     lacking = [f"{one['secret']}: {right}" for one in checked for right in one["missing"]]
     if lacking:
         raise AdminRefusedError(
@@ -173,8 +173,8 @@ def secrets_check(admin: Admin, args: argparse.Namespace) -> Any:
     return checked
 
 
-def secrets_grants(admin: Admin, _: argparse.Namespace) -> Any:
-    return admin.grants()
+def secrets_grants(admin: Admin, args: argparse.Namespace) -> Any:
+    return admin.grants(web_users=args.web_users)
 
 
 def _text_of(name: str) -> str:

@@ -98,7 +98,13 @@ def parser(now: int) -> argparse.ArgumentParser:
         default=Identity.OPERATOR.value,
         help="whose rights this process should have (operator)",
     )
-    _command(secrets, "grants", commands.secrets_grants, "print the gcloud lines of all rights")
+    grants = _command(
+        secrets, "grants", commands.secrets_grants, "print the gcloud lines of all rights"
+    )
+    for command in (check, grants):
+        command.add_argument(
+            "--web-users", action="store_true", help="of an API that keeps web users too (optional)"
+        )
     return top
 
 

@@ -71,11 +71,30 @@ def bindings(names: Names) -> tuple[Binding, ...]:
     )
 
 
-def needed(identity: Identity, name: str, names: Names) -> frozenset[Right]:
-    """Return what an identity must be able to do with the secret of this name, and no more."""
+def web_users_bindings(names: Names) -> tuple[Binding, ...]:
+    """Return what the API may be given besides, so that web users are kept through it too.
+
+    For *Admin / Users* of the web app and for first passwords. It still reads no key in clear.
+    """
+    api, users = Identity.API, (names.users,)
+    return (
+        Binding(api, ACCESSOR, users, "reads web users (optional)"),
+        Binding(api, MANAGER, users, "adds versions of them, destroys superseded ones (optional)"),
+        Binding(api, ALIAS_MOVER, users, "makes a version the current one (optional)"),
+        Binding(api, ADDER, (names.web_key(""),), "keeps the key of a user it adds (optional)"),
+    )
+
+
+def needed(
+    identity: Identity, name: str, names: Names, *, web_users: bool = False
+) -> frozenset[Right]:
+    """Return what an identity must be able to do with the secret of this name, and no more.
+
+    With `web_users` the API keeps web users too.
+    """
     return frozenset(
         right
-        for one in bindings(names)
+        for one in (*bindings(names), *(web_users_bindings(names) if web_users else ()))
         if one.identity is identity and name.startswith(one.begins)
         for right in ROLES[one.role]
     )
@@ -98,8 +117,23 @@ def gcloud_lines(names: Names) -> list[str]:
         "# operator: creates secrets, which no condition on a secret's name can allow",
         _create_role(CREATOR, CREATOR_PERMISSIONS),
         _ADD_BINDING + f'"$OPERATOR" --role="projects/$PROJECT/roles/{CREATOR}" --condition=None',
+        "# optional, so that the API keeps web users too: `secrets grants --web-users`",
     ]
     return lines
+
+
+def web_users_gcloud_lines(names: Names) -> list[str]:
+    """Return the commands that let the API keep web users too, to be given after the others."""
+    lines: list[str] = []
+    for number, one in enumerate(web_users_bindings(names), start=len(bindings(names)) + 1):
+        lines += [f"# {one.identity}: {one.why}", _bind(one, names.prefix, number)]
+    member = f"serviceAccount:{names.prefix}-{Identity.API}@$PROJECT.iam.gserviceaccount.com"
+    role = f"projects/$PROJECT/roles/{CREATOR}"
+    return [
+        *lines,
+        f"# {Identity.API}: creates the secret of a new user's key, empty (optional)",
+        f'{_ADD_BINDING}"{member}" --role="{role}" --condition=None',
+    ]
 
 
 _ADD_BINDING = 'gcloud projects add-iam-policy-binding "$PROJECT" --member='

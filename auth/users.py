@@ -105,9 +105,25 @@ class UserStore:
         except SecretNotFoundError:
             return None
 
-    def may_keep(self, user: str) -> bool:
-        """Say whether this identity may change the key that is forwarded for the user."""
-        return Right.ADD in self._secrets.rights(self._names.web_key(user))
+    def may_keep(self, user: str, *, earlier: bool = False) -> bool:
+        """Say whether this identity may change the key that is forwarded for the user.
+
+        With `earlier` to one that was forwarded before, which has to be read for that.
+        """
+        wanted = {Right.ADD} | ({Right.LIST, Right.ACCESS} if earlier else set())
+        return wanted <= self._secrets.rights(self._names.web_key(user))
+
+    def make_room(self, user: str) -> None:
+        """See to it that a key can be kept for a new user, before one is issued.
+
+        Raise SecretPermissionError where this identity may not.
+        """
+        if self.may_keep(user):
+            return
+        name = self._names.web_key(user)
+        self._secrets.ensure_secret(name)
+        if not self.may_keep(user):
+            raise SecretPermissionError(f"secret {name}: this identity may not add versions")
 
     def keep_key(self, user: str, key: str) -> None:
         """Make `key` the one that is forwarded for the user; the one before it is kept as well.

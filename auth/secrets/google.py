@@ -106,7 +106,7 @@ class GoogleSecretStore:
     def ensure_secret(self, name: str) -> None:
         try:
             self._get(name)  # first, because creating needs a right that most identities lack
-        except SecretNotFoundError:
+        except (SecretNotFoundError, SecretPermissionError):  # of a secret that may not be there
             request = api.CreateSecretRequest(
                 parent=f"projects/{self._project}",
                 secret_id=name,

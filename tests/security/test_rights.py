@@ -14,7 +14,16 @@ from auth.documents import Documents
 from auth.errors import AdminRefusedError
 from auth.names import Names
 from auth.pepper_moves import PepperMoves
-from auth.rights import ACCESSOR, ROLES, Binding, Identity, bindings, gcloud_lines
+from auth.rights import (
+    ACCESSOR,
+    ROLES,
+    Binding,
+    Identity,
+    bindings,
+    gcloud_lines,
+    web_users_bindings,
+    web_users_gcloud_lines,
+)
 from auth.secrets import SecretPermissionError
 from auth.users import UserStore
 from tests.support.auth_world import PREFIX, World
@@ -97,6 +106,51 @@ def test_the_api_reads_neither_users_nor_the_keys_that_the_web_app_forwards(proj
         project.api.users.list()
 
 
+def test_an_api_that_was_given_the_web_users_keeps_them_and_reads_no_key_in_clear(project):
+    """What the option binds is enough for all of it, nothing of it could be left out, and the check
+    knows it."""
+    project.policy.web_users = True
+    users = project.api.users
+    grace = users.add("grace", "acme")
+    users.change_password(
+        "grace", key_id=grace["key_id"], current=grace["password"], new="grace's own one"
+    )
+    users.set_roles("grace", ["user", "admin"])
+    users.disable("grace")
+    users.assign_key("grace", project.operator.keys.issue("acme", "other", ["generate"])["key"])
+    assert "grace" in {user["user"] for user in users.list()}
+    rotated = project.api.keys.rotate(project.user_key_id)
+    assert project.web.key_of("ada") == rotated["key"]
+    with pytest.raises(AdminRefusedError, match="copy cannot be changed from here"):
+        project.api.keys.cancel_rotation(
+            project.user_key_id
+        )  # which key was before, it cannot read
+    with pytest.raises(SecretPermissionError):
+        project.stores[Identity.API].access(NAMES.web_key("ada"), "latest")
+    bound = {
+        (one, right.permission) for one in web_users_bindings(NAMES) for right in ROLES[one.role]
+    }
+    assert {pair for pair in project.policy.used if pair in bound} == bound
+    rows = project.api.check_secrets(Identity.API, web_users=True)
+    assert [row for row in rows if row["missing"] or row["beyond"]] == []
+
+
+def test_no_key_is_issued_for_a_user_that_cannot_be_kept(project):
+    """Where the API may not write web users, a new user is refused before anything is made."""
+    keys = project.operator.keys.list()
+    with pytest.raises(SecretPermissionError):
+        project.api.users.add("grace", "acme")
+    project.policy.web_users = True
+    project.policy.taken = next(
+        (one, "secretmanager.versions.add")
+        for one in web_users_bindings(NAMES)
+        if one.begins == (NAMES.web_key(""),)
+    )
+    with pytest.raises(SecretPermissionError):
+        project.api.users.add("grace", "acme")
+    assert project.operator.keys.list() == keys
+
+
 def test_the_web_app_reads_no_keyring_and_writes_no_users(project):
     """A stolen identity of the web app issues no key and makes no user an admin."""
     store = project.stores[Identity.WEB]
@@ -162,10 +216,11 @@ def test_a_right_too_many_is_shown(project):
 
 def test_the_documented_commands_are_those_of_the_table():
     """docs/secret-manager.md shows what `secrets grants` prints, line by line."""
-    block = re.search(r"```sh\n(NUMBER=.*?)```", DOCS.read_text(), re.DOTALL)
-    assert block is not None
-    assert block[1].splitlines() == gcloud_lines(Names("quillgate"))
-    for line in block[1].splitlines():
+    names = Names("quillgate")
+    blocks = re.findall(r"```sh\n((?:NUMBER=|# api: ).*?)```", DOCS.read_text(), re.DOTALL)
+    lines = [block.splitlines() for block in blocks]
+    assert lines == [gcloud_lines(names), web_users_gcloud_lines(names)]
+    for line in [*lines[0], *lines[1]]:
         words = shlex.split(line, comments=True)
         assert not words or words[0] == "gcloud" or words[0].startswith("NUMBER=")
 

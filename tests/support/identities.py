@@ -9,7 +9,14 @@ from unittest import mock
 import grpc
 
 from auth.names import Names
-from auth.rights import CREATOR_PERMISSIONS, ROLES, Binding, Identity, bindings
+from auth.rights import (
+    CREATOR_PERMISSIONS,
+    ROLES,
+    Binding,
+    Identity,
+    bindings,
+    web_users_bindings,
+)
 from auth.secrets import google
 from tests.support.secret_manager import Call, SecretManagerServer
 
@@ -46,17 +53,21 @@ class Policy:
     """Allows what the bindings of auth/rights.py allow, and remembers what was used of them."""
 
     def __init__(self, names: Names) -> None:
-        self._bindings = bindings(names)
+        self._bindings, self._optional = bindings(names), web_users_bindings(names)
+        self.web_users = False  # whether the API was given what lets it keep web users too
         self.used: set[tuple[Binding, str]] = set()
         self.taken: tuple[Binding, str] | None = None  # a permission that is not given
         self.given: Binding | None = None  # a binding too many
 
     def __call__(self, call: Call) -> bool:
         if call.permission in CREATOR_PERMISSIONS:
-            return call.identity == Identity.OPERATOR
+            return call.identity == Identity.OPERATOR or (
+                self.web_users and call.identity == Identity.API
+            )
         name = call.resource.split("/")[3]
         allowed = False
-        for one in (*self._bindings, *([self.given] if self.given else [])):
+        optional = self._optional if self.web_users else ()
+        for one in (*self._bindings, *optional, *([self.given] if self.given else [])):
             held = call.permission in {right.permission for right in ROLES[one.role]}
             bound = one.identity == call.identity and name.startswith(one.begins)
             if held and bound and (one, call.permission) != self.taken:
