@@ -14,7 +14,7 @@ import streamlit as st
 from web.admin_rows import Row, entries
 from web.api_client import ApiError
 from web.key_rotation import KeyRotation
-from web.sentences import plain, sentence
+from web.sentences import plain, sentence, told_by_api
 from web.user_api import UserApi
 
 _DONE = "admin_change_done"
@@ -77,18 +77,18 @@ class AdminDesk:
         try:
             return ask()
         except ApiError as exc:
-            told = plain(exc.detail) if exc.code in _TOLD_BY_API and exc.detail else sentence(exc)
+            told = told_by_api(exc) if exc.code in _TOLD_BY_API and exc.detail else sentence(exc)
             fields = [f"{plain(name)}: {plain(text)}" for name, text in exc.fields.items()]
             st.error("  \n".join([told, *fields]), icon=":material/error:")
             return None
 
 
-def table(rows: list[Row], nothing: str, **columns: Any) -> None:
+def table(rows: list[Row], nothing: str, *, key: str | None = None, **columns: Any) -> None:
     """Draw rows, or say that there are none."""
     if not rows:
         st.info(nothing)
         return
-    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns)
+    st.dataframe(rows, hide_index=True, width="stretch", column_config=columns, key=key)
 
 
 def _show_once(done: str, secret: str) -> None:

@@ -1,33 +1,22 @@
-"""The panels of the admin page: load, tenants, keys, users, audit. Each draws itself when open."""
+"""The panels of the admin page: load, tenants, users, audit. Each draws itself when open.
+
+Keys have a module of their own: `web.admin_keys`.
+"""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
 import streamlit as st
 
 from auth.plans import load_plans
-from auth.principal import Scope
 from web.admin_desk import AdminDesk, table
-from web.admin_rows import (
-    audit_row,
-    expiring,
-    key_row,
-    matching,
-    refusal_rows,
-    tenant_row,
-    unused,
-    user_row,
-)
+from web.admin_rows import audit_row, refusal_rows, tenant_row, user_row
 
-DAY_SECONDS = 86_400
 AUDIT_RECORDS = 200
 LOAD_SECONDS = 2.0
-UNUSED_DAYS = 30
 _ASSIGNED = "keys_assigned"
-_EVERY, _UNUSED, _EXPIRING = "All", f"Unused for {UNUSED_DAYS} days", "Expiring"
 
 
 def load(desk: AdminDesk) -> None:
@@ -77,32 +66,6 @@ def tenants(desk: AdminDesk) -> None:
             )
 
 
-def keys(desk: AdminDesk) -> None:
-    """List, issue, rotate and revoke keys."""
-    found, owners = desk.listed("keys"), desk.listed("tenants")
-    if found is None or owners is None:
-        return
-    words = st.text_input("Search", placeholder="a name, a tenant, a state …")
-    which = st.segmented_control(
-        "Which keys", (_EVERY, _UNUSED, _EXPIRING), default=_EVERY, required=True
-    )
-    listed = found
-    if which == _UNUSED:
-        listed = [key for key in found if unused(key, UNUSED_DAYS, time.time())]
-    elif which == _EXPIRING:
-        listed = [key for key in found if expiring(key)]
-    table(matching([key_row(key) for key in listed], words), "No key matches.")
-    with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
-        _issue_form(desk, [str(tenant.get("tenant")) for tenant in owners])
-    usable = {
-        str(key["key_id"]): key
-        for key in found
-        if key.get("key_id") and key.get("state") == "active"
-    }
-    with st.expander("Rotate or revoke a key", icon=":material/key:"):
-        _change_key_form(desk, usable)
-
-
 def users(desk: AdminDesk) -> None:
     """List, add and change the people who may log in."""
     found, owners = desk.listed("users"), desk.listed("tenants")
@@ -140,40 +103,6 @@ def _sparkline() -> dict[str, Any]:
 def _other(state: object) -> tuple[str, str]:
     """Return the state to change to, and the button's name for it."""
     return ("active", "Enable") if state == "disabled" else ("disabled", "Disable")
-
-
-def _issue_form(desk: AdminDesk, tenant_names: list[str]) -> None:
-    tenant = st.selectbox("Tenant", tenant_names, key="issue_tenant")
-    name = st.text_input("Name of the key")
-    scopes = st.multiselect(
-        "It may", [scope.value for scope in Scope], default=[Scope.GENERATE.value]
-    )
-    days = st.number_input("Expires in days (0: never)", min_value=0, max_value=3650, value=90)
-    if st.form_submit_button("Issue", type="primary"):
-        body: dict[str, Any] = {"tenant": tenant, "name": name.strip(), "scopes": scopes}
-        if days:
-            body["expires_at"] = int(time.time()) + int(days) * DAY_SECONDS
-        desk.change("POST", "keys", body, "The key was issued.")
-
-
-def _change_key_form(desk: AdminDesk, usable: Mapping[str, Mapping[str, Any]]) -> None:
-    chosen = st.selectbox(
-        "Key",
-        list(usable),
-        index=None,  # nothing is chosen for the admin: what was just revoked leaves no other
-        placeholder="Choose a key",
-        format_func=lambda key_id: f"{usable[key_id].get('name')} · {key_id}",
-    )
-    reason = st.text_input("Reason of a revocation", help="A revocation cannot be undone.")
-    left, right = st.columns(2)
-    if left.button("Rotate", width="stretch", disabled=not chosen) and chosen:
-        desk.rotate(chosen, usable[chosen].get("forwarded_for") or [])
-    if right.button("Revoke", width="stretch", disabled=not chosen):
-        if not reason.strip():
-            st.error("A revocation needs a reason.", icon=":material/error:")
-            return
-        body = {"reason": reason.strip()}
-        desk.change("POST", f"keys/{chosen}/revoke", body, "The key is revoked.")
 
 
 def _change_user_form(desk: AdminDesk, people: Mapping[str, Mapping[str, Any]]) -> None:

@@ -52,14 +52,14 @@ def log_in(services: Services, username: str, password: str) -> None:
     """Begin a session in this tab. Raise LoginRefusedError."""
     token = services.desk.log_in(username, password, _address(services))
     st.session_state[_TOKEN] = token
-    st.session_state[_PENDING] = ("/session/start", services.sessions.ticket(token))
+    _ask_browser("/session/start", services.sessions.ticket(token))
 
 
 def go_on(services: Services, account: Account) -> None:
     """Begin another session of the same person in this tab: their password is another one."""
     token = services.desk.start(account)
     st.session_state[_TOKEN] = token
-    st.session_state[_PENDING] = ("/session/start", services.sessions.ticket(token))
+    _ask_browser("/session/start", services.sessions.ticket(token))
 
 
 def log_out(services: Services, session: Session) -> None:
@@ -67,19 +67,28 @@ def log_out(services: Services, session: Session) -> None:
     services.sessions.end(session)
     services.runs.stop_login(session.login_id)
     st.session_state.clear()
-    st.session_state[_PENDING] = ("/session/end", "")
+    _ask_browser("/session/end")
 
 
 def send_pending_call() -> None:
-    """Let the browser fetch or drop its cookie, once, if the last run asked for it."""
-    path, ticket = st.session_state.pop(_PENDING, ("", ""))
-    if path:
-        # The query makes the browser run the script again; it says nothing.
+    """Let the browser fetch or drop its cookie, once, if this tab last asked for it.
+
+    Every run draws it: one that another overtook may never have reached the browser, which posts
+    each call once, however often it sees it.
+    """
+    if call := st.session_state.get(_PENDING):
+        path, ticket, number = call
         st.html(
-            f'<div data-quillgate-call="{path}" data-ticket="{html.escape(ticket)}" hidden></div>'
-            f'<script src="/assets/call.js?{secrets.token_hex(4)}"></script>',
+            f'<div data-quillgate-call="{path}" data-ticket="{html.escape(ticket)}"'
+            f' data-number="{number}" hidden></div>'
+            f'<script src="/assets/call.js?{number}"></script>',
             unsafe_allow_javascript=True,
         )
+
+
+def _ask_browser(path: str, ticket: str = "") -> None:
+    # The number makes the browser run the script for another call; it says nothing.
+    st.session_state[_PENDING] = (path, ticket, secrets.token_hex(4))
 
 
 def tab_id() -> str:

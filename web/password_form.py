@@ -12,7 +12,7 @@ from auth.users import MAX_PASSWORD_BYTES, MIN_PASSWORD_CHARS
 from web import browser_session
 from web.accounts import Account
 from web.api_client import ApiError
-from web.sentences import plain, sentence
+from web.sentences import sentence, told_by_api
 from web.services import Services
 
 PATH = "/v1/user/password"
@@ -45,7 +45,7 @@ def draw_password_form(services: Services, account: Account) -> bool:
         if "current_password" in exc.fields:
             wrong_present.error("This is not your present password.")
         else:
-            told = plain(exc.detail) if exc.code == "conflict" and exc.detail else sentence(exc)
+            told = told_by_api(exc) if exc.code == "conflict" and exc.detail else sentence(exc)
             failed.error(told, icon=":material/error:")
         return False
     st.session_state[_CHANGED] = st.session_state.get(_CHANGED, 0) + 1

@@ -16,6 +16,8 @@ FIELD_LABELS = {
     "top_p": "Top p",
 }
 
+MAX_TOLD_CHARS = 500  # of a sentence of the API's
+
 _BY_CODE = {
     "unreachable": "The API cannot be reached. Try again in a minute.",
     "stalled": "The API stopped answering. What came until then is kept; try again.",
@@ -72,6 +74,16 @@ def beside_fields(error: ApiError | None) -> dict[str, str]:
     return found
 
 
+def told_by_api(error: ApiError) -> str:
+    """Return the API's own sentence, which is for people here, with commands shown as such."""
+    parts = " ".join(error.detail.split())[:MAX_TOLD_CHARS].split("`")
+    shown = [
+        f"`{part}`" if number % 2 and part and number < len(parts) - 1 else plain(part, None)
+        for number, part in enumerate(parts)
+    ]
+    return "".join(shown)
+
+
 def duration(seconds: float) -> str:
     """Return a waiting time as a person says it."""
     whole = max(1, -int(-seconds // 1))
@@ -84,8 +96,8 @@ def duration(seconds: float) -> str:
     return f"{-(-whole // 86_400)} days"
 
 
-def plain(text: str, limit: int = 300) -> str:
-    """Return text so that Markdown shows it as it is, on one line."""
-    shown = " ".join(text.split())
-    shown = shown if len(shown) <= limit else shown[: limit - 1] + "…"
+def plain(text: str, limit: int | None = 300) -> str:
+    """Return text so that Markdown shows it as it is, on one line; without a limit all of it."""
+    shown = text if limit is None else " ".join(text.split())
+    shown = shown if limit is None or len(shown) <= limit else shown[: limit - 1] + "…"
     return re.sub(r"[^\w .,;…]|_", lambda match: f"&#{ord(match[0])};", shown)

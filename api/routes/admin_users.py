@@ -24,8 +24,9 @@ from auth.secrets import SecretPermissionError
 blueprint = Blueprint("admin_users", __name__, url_prefix="/v1")
 
 NOT_FROM_HERE = (
-    "The API's identity may not do this to the web users: use `python -m auth users` where the "
-    "secret store may be written."
+    "Web users cannot be changed through this API: its identity has no right to their secret. "
+    "An administrator either gives it that right (`python -m auth secrets grants --web-users` "
+    "prints how) or makes the change on the secret store with `python -m auth users`."
 )
 
 

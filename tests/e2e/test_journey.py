@@ -6,7 +6,6 @@ import contextlib
 import json
 import threading
 
-import httpx
 import psutil
 import pytest
 
@@ -15,7 +14,7 @@ from auth.embedded_redis import ensure
 from auth.propagation import ADMIN_TIMEOUT_SECONDS
 from auth.stores import open_stores
 from tests.support.api_server import ApiServer
-from tests.support.pasted import pasted
+from tests.support.programs import run_shown
 from tests.support.web_server import WebServer, people
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
@@ -25,7 +24,7 @@ pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 def home(tmp_path_factory):
     """Yield the home of people with a story each."""
     peopled = people(tmp_path_factory.mktemp("journey") / "home")
-    for name in ("rose", "mona"):
+    for name in ("rose", "nina", "mona"):
         peopled.person(name)
     yield peopled
     peopled.close()
@@ -231,6 +230,31 @@ def test_a_key_that_is_rotated_in_one_tab_goes_unnoticed_in_another(
     writing.sees("finished · 50 of 50 characters")
 
 
+def test_a_rotation_that_was_never_used_is_cancelled(api, home, admin, logged_in):
+    """The new secret is refused, the old one and the web app go on, and another rotation works."""
+    nina = home.people["nina"]
+    tab = logged_in(nina)
+    tab.go_to("My API key")
+    for _ in range(2):
+        tab.page.get_by_text("I know where else this key is used").click()
+        tab.idle()
+        tab.button("Rotate").click()
+        tab.sees("Your key has a new secret.")
+        tab.idle()
+        new = tab.text().strip()
+        tab.button("Done").click()
+        tab.button("Cancel rotation").click()
+        tab.sees("The rotation is cancelled: the key is what it was.")
+        assert api.get("/v1/key", new).status_code == 401
+        assert api.get("/v1/key", nina.key).status_code == 200
+        tab.idle()
+    assert admin.keys.show(admin.users.show("nina")["key_id"])["rotation"] is None
+    tab.go_to("Custom GPT Model")
+    tab.set("Number of characters", "50", "spinbutton")
+    tab.button("Generate Text").click()
+    tab.sees("finished · 50 of 50 characters")
+
+
 def test_a_revoked_key_is_told_in_one_sentence(home, admin, logged_in):
     """The person learns whom to ask, and a plan's 422 is told beside its field."""
     tab = logged_in(home.people["mona"])
@@ -264,8 +288,8 @@ def _choose(tab, box, option):
 
 
 def test_an_admin_issues_a_key_a_curl_works_with_it_and_it_is_revoked(api, home, logged_in):
-    """The key is shown once, a pasted curl line generates with it, it counts as usage, and it is
-    refused after its revocation."""
+    """The key is shown once, the shown programs generate the same text with it, it counts as usage,
+    and it is refused after its revocation."""
     tab = logged_in(home.root)
     tab.set("Number of characters", "50", "spinbutton")
     tab.button("Generate Text").click()
@@ -274,7 +298,16 @@ def test_an_admin_issues_a_key_a_curl_works_with_it_and_it_is_revoked(api, home,
     text = tab.text()
     tab.page.get_by_text("This call in a program").click()
     tab.page.get_by_text("curl -sS").wait_for()
-    line = tab.page.locator("[data-testid=stCode] code").last.text_content()
+    programs = {}
+    for language, begins in (
+        ("curl", "curl -sS"),
+        ("Python", "import json"),
+        ("JavaScript", "await"),
+    ):
+        tab.page.get_by_role("radio", name=language).click()
+        tab.page.locator("[data-testid=stCode] code", has_text=begins).wait_for()
+        tab.idle()
+        programs[language] = tab.page.locator("[data-testid=stCode] code").last.text_content()
 
     _open_admin(tab, "Keys")
     tab.page.get_by_text("Issue a key").click()
@@ -283,9 +316,9 @@ def test_an_admin_issues_a_key_a_curl_works_with_it_and_it_is_revoked(api, home,
     tab.sees("Copy it now")
     tab.idle()
     key = tab.text().strip()
-    curl = pasted(line, GPT_API_KEY=key)
-    answer = httpx.post(curl.url, headers=curl.headers, content=curl.data, timeout=60)
-    assert answer.json()["text"] == text
+    written = {name: run_shown(name, one, {"GPT_API_KEY": key}) for name, one in programs.items()}
+    assert json.loads(written.pop("curl"))["text"] == text
+    assert written == {"Python": f"{text}\n", "JavaScript": f"{text}\n"}
 
     tab.go_to("Usage")
     tab.sees("Everything that was used in acme")

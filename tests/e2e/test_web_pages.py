@@ -98,6 +98,58 @@ def test_text_of_the_model_is_shown_as_it_is(told_api, adas_tab):
     assert not [url for url in adas_tab.requested if ":9/" in url]
 
 
+def _downloaded(tab, name):
+    """Click a download button and return the file's name and what is in it."""
+    with tab.page.expect_download() as download:
+        tab.button(name).click()
+    return download.value.suggested_filename, download.value.path().read_text(encoding="utf-8")
+
+
+def test_what_was_written_is_downloaded_as_it_is(told_api, adas_tab):
+    """As .txt the text and nothing else, as .json with all that it takes to get it again."""
+    text = 'Once «ünder» 🪶 שלום\r\n"quoted", # $x$\n'
+    told_api.behaviour = Behaviour(text=text)
+    adas_tab.set("Seed", "7")
+    adas_tab.set("Number of characters", str(len(text)), "spinbutton")
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("finished ·")
+    adas_tab.idle()
+    with adas_tab.page.expect_download() as download:
+        adas_tab.button(".txt").click()
+    assert download.value.suggested_filename == "quillgate-7.txt"
+    assert download.value.path().read_bytes() == text.encode()
+    name, written = _downloaded(adas_tab, ".json")
+    assert name == "quillgate-7.json"
+    assert json.loads(written) == {
+        "seed": 7,
+        "temperature": 0.8,
+        "num_chars": len(text),
+        "model": "demo",
+        "continued_from": None,
+        "text": text,
+        "finish_reason": "length",
+    }
+
+
+def test_the_days_are_downloaded_as_csv(told_api, adas_tab):
+    """A line for each day, as the API counted."""
+    told_api.answers["GET /v1/usage"] = {
+        "from": "2026-11-01",
+        "to": "2026-11-03",
+        "items": [{"day": "2026-11-02", "name": "ci", "chars": 40, "requests": 2, "refused": 1}],
+        "total": {"chars": 40, "requests": 2, "refused": 1},
+    }
+    adas_tab.go_to("Usage")
+    name, written = _downloaded(adas_tab, "Days as CSV")
+    assert name == "usage-2026-11-03.csv"
+    assert written.splitlines() == [
+        "day,chars,requests,refused",
+        "2026-11-01,0,0,0",
+        "2026-11-02,40,2,1",
+        "2026-11-03,0,0,0",
+    ]
+
+
 def test_stop_keeps_the_text_even_when_the_api_is_silent(told_api, adas_tab):
     """The page answers at once and the API sees the disconnect."""
     told_api.behaviour = Behaviour(stall_after_events=3)

@@ -78,7 +78,7 @@ class Tab:
 
     def _listen(self, message: ConsoleMessage) -> None:
         if message.type in ("error", "warning"):
-            self.complaints.append(message.text)
+            self.complaints.append(f"{message.text} ({message.location.get('url')})")
 
     def open(self, path: str = "/") -> None:
         self.page.goto(self.url + path)

@@ -1,6 +1,6 @@
 """The few options of curl that the documents use, for a machine that has no curl.
 
-`python curl.py [-s -S -N -i -f] [-X METHOD] [-H 'Name: value']... [-d BODY] URL`
+`python curl.py [-s -S -N -i -f] [-X METHOD] [-H 'Name: value']... [-d BODY] [--data-raw BODY] URL`
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ def main() -> int:
         parser.add_argument(flag, action="store_true")
     parser.add_argument("-X", dest="method")
     parser.add_argument("-H", dest="headers", action="append", default=[])
-    parser.add_argument("-d", dest="data")
+    parser.add_argument("-d", "--data-raw", dest="data")
     parser.add_argument("url")
     asked = parser.parse_args()
     headers = dict(header.split(": ", 1) for header in asked.headers)

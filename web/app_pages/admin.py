@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from web import admin_panels, browser_session
+from web import admin_keys, admin_panels, browser_session
 from web.admin_desk import AdminDesk
 from web.services import installed
 
@@ -12,7 +12,7 @@ desk = AdminDesk(services.user_api, services.key_rotation, account.username)
 panels = {
     "Load": admin_panels.load,
     "Tenants": admin_panels.tenants,
-    "Keys": admin_panels.keys,
+    "Keys": admin_keys.keys,
     "Users": admin_panels.users,
     "Audit": admin_panels.audit,
 }

@@ -104,9 +104,11 @@ if generate and not running and not waiting:
 
 wish = None
 with output:
+    places = st.columns(len(panels) or 1)  # always there: what streams has a place that stays
     if not panels:
-        draw_nothing_yet(account_view.error)
-    for place, panel, view in zip(st.columns(len(panels) or 1), panels, views, strict=False):
+        with places[0]:
+            draw_nothing_yet(account_view.error)
+    for place, panel, view in zip(places, panels, views, strict=False):
         with place:
             text = found(texts, panel["id"])
             if view is not None:

@@ -7,7 +7,7 @@ from web import browser_session
 from web.api_client import ApiError
 from web.key_facts import expiry_warning, key_facts, rotation_facts
 from web.password_form import draw_password_form
-from web.sentences import plain, sentence
+from web.sentences import plain, sentence, told_by_api
 from web.services import installed
 
 _CANCELLED = "own_rotation_cancelled"
@@ -32,7 +32,7 @@ def own_tail() -> str:
 
 def conflict(error: ApiError) -> str:
     """Return the API's own sentence where things stand against a change."""
-    return plain(error.detail) if error.code == "conflict" and error.detail else sentence(error)
+    return told_by_api(error) if error.code == "conflict" and error.detail else sentence(error)
 
 
 st.markdown(

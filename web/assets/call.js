@@ -1,12 +1,14 @@
-// Posts what the page asks for in a hidden element, once. It has no inline script, so that the
-// Content-Security-Policy needs no 'unsafe-inline'.
+// Posts what the page asks for in a hidden element, each call once, however often the page is drawn.
+// It has no inline script, so that the Content-Security-Policy needs no 'unsafe-inline'.
 (() => {
-  for (const call of document.querySelectorAll("[data-quillgate-call]:not([data-sent])")) {
-    call.dataset.sent = "";
-    fetch(call.dataset.quillgateCall, {
+  const sent = (window.quillgateCalls ??= new Set());
+  for (const { dataset } of document.querySelectorAll("[data-quillgate-call]")) {
+    if (sent.has(dataset.number)) continue;
+    sent.add(dataset.number);
+    fetch(dataset.quillgateCall, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-Requested-With": "quillgate" },
-      body: JSON.stringify(call.dataset.ticket ? { ticket: call.dataset.ticket } : {}),
+      body: JSON.stringify(dataset.ticket ? { ticket: dataset.ticket } : {}),
     });
   }
 })();

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
 from tests.support.fake_api import Behaviour, Refusal
-from tests.support.pasted import pasted
+from tests.support.programs import run_shown
 from tests.support.web_pages import (
     button,
     captions,
@@ -181,33 +179,17 @@ def test_a_429_disables_what_would_generate(fake_api):
     assert "Continue" in labels(app)
 
 
-PROMPT = 'it\'s "so" $HOME `x`\n'
+PROMPT = 'it\'s "so" $HOME `x` \\ ☃\n'
 
 
-def test_the_python_program_makes_the_call_that_was_made(fake_api):
-    """Run as it is shown, it sends the same body with the environment's key and prints the text."""
+@pytest.mark.parametrize("language", ["curl", "Python", "JavaScript"])
+def test_a_shown_program_makes_the_call_that_was_made(fake_api, language):
+    """Run as it is shown, it sends the same body, to the last digit of a seed, with the
+    environment's key, and prints the text."""
     body = {"prompt": PROMPT, "seed": 2**63 - 1, "num_chars": 50}
-    program = snippets(fake_api.url, body)["Python"]
-    environ = {"GPT_API_KEY": "qg_live_made_up"}
-    ended = subprocess.run(
-        [sys.executable, "-c", program], env=environ, check=True, capture_output=True, text=True
-    )
+    program = snippets(fake_api.url, body)[language]
+    written = run_shown(language, program, {"GPT_API_KEY": "qg_live_made_up"})
     call = fake_api.generations()[-1]
     assert (call.body, call.key) == (body, "qg_live_made_up")
-    assert ended.stdout == fake_api.behaviour.text[:50] + "\n"
-
-
-def test_the_curl_line_survives_the_shell():
-    """A shell gives curl the body as it is, and the key from the environment."""
-    body = {"prompt": PROMPT, "seed": 2**63 - 1}
-    request = pasted(snippets("http://x", body)["curl"], GPT_API_KEY="qg_live_made_up")
-    assert request.url == "http://x/generate"
-    assert request.headers["X-API-Key"] == "qg_live_made_up"
-    assert json.loads(request.data) == body
-
-
-def test_a_javascript_program_sends_every_digit_of_a_seed():
-    """JSON is written out as it is: a number literal would lose what a double cannot hold."""
-    program = snippets("http://x", {"seed": 2**63 - 1})["JavaScript"]
-    sent = json.loads(next(line for line in program.splitlines() if "body:" in line)[8:-1])
-    assert json.loads(sent) == {"seed": 2**63 - 1}
+    text = json.loads(written)["text"] if language == "curl" else written.removesuffix("\n")
+    assert text == fake_api.behaviour.text[:50]

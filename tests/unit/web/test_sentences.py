@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from web.api_client import ApiError
-from web.sentences import beside_fields, duration, plain, sentence
+from web.sentences import beside_fields, duration, plain, sentence, told_by_api
 
 OURS = ("unreachable", "stalled", "interrupted", "bad_answer", "no_key", "key_unreadable")
 CODES = (
@@ -78,3 +78,17 @@ def test_pages_show_no_html_and_no_markdown_of_others():
     drawn = {name for name, text in sources.items() if "st.html(" in text}
     assert drawn == {"browser_session.py", "streamlit_app.py"}  # a call of our own, and our style
     assert [name for name, text in sources.items() if "write_stream" in text] == []
+
+
+@pytest.mark.parametrize(
+    ("detail", "shown"),
+    [
+        ("use `python -m auth users` *there*", "use `python -m auth users` &#42;there&#42;"),
+        ("an `odd one", "an odd one"),
+        ("``` <b>", " &#60;b&#62;"),
+        ("`a` or `b`.", "`a` or `b`."),
+    ],
+)
+def test_a_sentence_of_the_api_shows_its_commands_and_nothing_else_as_markdown(detail, shown):
+    """What stands between two backticks is a command; all else is shown as it is."""
+    assert told_by_api(ApiError("conflict", status=409, detail=detail)) == shown
