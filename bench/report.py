@@ -80,13 +80,13 @@ def _engine_tables(result: dict[str, Any]) -> str:
         "",
         "## The machine",
         "",
-        _described(machine) + f" {result['minutes']} minutes.",
+        described(machine) + f" {result['minutes']} minutes.",
         "",
     ]
     return "\n".join(lines)
 
 
-def _described(machine: dict[str, Any]) -> str:
+def described(machine: dict[str, Any]) -> str:
     packages = ", ".join(f"{k} {v}" for k, v in machine["packages"].items())
     load = ", ".join(f"{x:.1f}" for x in machine["load_average"])
     return (
@@ -170,7 +170,7 @@ def service(result: dict[str, Any], out: Path) -> None:
         "",
         "## The machine",
         "",
-        _described(result["machine"]),
+        described(result["machine"]),
         "",
     ]
     (out / "service.md").write_text("\n".join(lines), encoding="utf-8")
