@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.support.fake_api import Refusal
-from tests.support.web_pages import button, field, log_in, press
+from tests.support.web_pages import button, field, labels, log_in, press
+from web.admin_keys import TO_ROTATE
 
 pytestmark = pytest.mark.usefixtures("parts")
 
@@ -112,6 +113,21 @@ def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
     assert users.kept == [("ada", key)]
     assert "forwards now" in app.success[0].value
     assert not app.code
+
+
+def test_a_row_asks_one_question_before_its_key_is_rotated(admin_api):
+    """Nothing is done before the answer; a key that is gone meanwhile is not asked about."""
+    admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/rotate"] = {"key": "qg_live_brand_new"}
+    app = _admin("Keys")
+    app.session_state[TO_ROTATE] = "AAAAAAAAAAAA"
+    app.run()
+    assert not [call for call in admin_api.calls if call.method == "POST"]
+    app.session_state[TO_ROTATE] = "AAAAAAAAAAAA"  # a dialog runs by itself, but for here
+    press(app, "Rotate now")
+    assert [code.value for code in app.code] == ["qg_live_brand_new"]
+    app.session_state[TO_ROTATE] = "BBBBBBBBBBBB"  # revoked
+    app.run()
+    assert "Rotate now" not in labels(app)
 
 
 def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
