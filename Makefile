@@ -102,9 +102,11 @@ SOAKED := tests/unit/gpt/test_seed_promise.py tests/integration/test_key_promise
 soak: $(STAMP) ## hold the promises of seeds and of keys over hundreds of random mixes of requests
 	@SOAK=1 $(BIN)/python -m pytest -s $(SOAKED) --timeout 3600 $(ARGS)
 
+PICTURED := $(addprefix tests/e2e/test_,journey.py web_access.py web_pages.py admin_pages.py \
+  web_users_of_secret_manager.py)
+
 screens: $(STAMP) browser ## take the pictures of the web app under docs/screens anew
-	@SCREENS=docs/screens $(BIN)/python -m pytest -q tests/e2e/test_journey.py \
-	  tests/e2e/test_web_access.py tests/e2e/test_web_pages.py
+	@SCREENS=docs/screens $(BIN)/python -m pytest -q $(PICTURED) $(ARGS)
 
 capacity: $(STAMP) ## measure what one instance can do; write deploy/measured.toml and the tables in docs/
 	@$(BIN)/python -m deploy.capacity
