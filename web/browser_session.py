@@ -77,10 +77,10 @@ def send_pending_call() -> None:
     each call once, however often it sees it.
     """
     if call := st.session_state.get(_PENDING):
-        path, ticket, number = call
+        number = call["number"]
         st.html(
-            f'<div data-quillgate-call="{path}" data-ticket="{html.escape(ticket)}"'
-            f' data-number="{number}" hidden></div>'
+            f'<div data-quillgate-call="{call["path"]}"'
+            f' data-ticket="{html.escape(call["ticket"])}" data-number="{number}" hidden></div>'
             f'<script src="/assets/call.js?{number}"></script>',
             unsafe_allow_javascript=True,
         )
@@ -88,7 +88,8 @@ def send_pending_call() -> None:
 
 def _ask_browser(path: str, ticket: str = "") -> None:
     # The number makes the browser run the script for another call; it says nothing.
-    st.session_state[_PENDING] = (path, ticket, secrets.token_hex(4))
+    number = secrets.token_hex(4)
+    st.session_state[_PENDING] = {"path": path, "ticket": ticket, "number": number}
 
 
 def tab_id() -> str:
