@@ -16,7 +16,7 @@ from auth.admin_checks import checked_note
 from auth.admin_context import AdminContext, answered, check_key_id
 from auth.admin_keys import KeyAdmin, KeyOrder, revoked
 from auth.changes import Entry
-from auth.errors import AdminRefusedError, AuthError
+from auth.errors import AdminRefusedError, AuthError, DocumentFullError
 from auth.keyring import KeyRing, shard_of
 from auth.secrets import SecretStoreError
 from auth.views import audit_view, key_view
@@ -99,7 +99,9 @@ class KeyBulk:
                     after = revoked(before, now)
                     ring = ring.with_record(after)
                     views = audit_view(before), audit_view(after)
-                    entries.append(Entry("key.revoke", one.key_id, *views, one.reason))
+                    entries.append(
+                        Entry("key.revoke", one.key_id, *views, one.reason, takes_away=True)
+                    )
                 return ring, entries
 
             return edit
@@ -118,11 +120,16 @@ class KeyBulk:
         """Write shard by shard; return the rows of those that could not be."""
         failed = []
         for shard in sorted(set(shards)):
-            places = (place for place, one in enumerate(shards) if one == shard)
-            for some in _in_parts(places):
+            waiting = list(_in_parts(place for place, one in enumerate(shards) if one == shard))
+            while waiting:
+                some = waiting.pop(0)
                 try:
                     outcome = self._context.change_ring(shard, edit_for(some))
                 except (SecretStoreError, AuthError) as exc:
+                    half = len(some) // 2
+                    if half and isinstance(exc, DocumentFullError):
+                        waiting[:0] = [some[:half], some[half:]]  # fewer audit records may fit
+                        continue
                     for place in some:
                         rows[place]["error"] = str(exc)
                         failed.append(rows[place])

@@ -10,11 +10,14 @@ from auth.keyring import KEY_NAME, canonical_cidr
 from auth.principal import Scope
 
 MAX_CIDRS = 50
+MAX_NOTE_CHARS = 500
 MAX_EXPIRY_SECONDS = 100 * 365 * 86_400  # past it a typing error, and dates end
 
 
 def checked_note(note: str | None) -> str | None:
     """Return a reason for the audit chain, which never holds a key."""
+    if note is not None and len(note) > MAX_NOTE_CHARS:
+        raise AdminRefusedError(f"a reason has at most {MAX_NOTE_CHARS} characters")
     if note is not None and KEY_SHAPE.search(note):
         raise AdminRefusedError("a reason must not hold an API key: name it by its id")
     return note

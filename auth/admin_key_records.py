@@ -15,7 +15,7 @@ from auth.admin_context import AdminContext, answered
 from auth.api_key import ApiKey, digest
 from auth.changes import Entry
 from auth.errors import AdminRefusedError
-from auth.keyring import KeyRecord, KeyRing, StoredSecret, shard_of
+from auth.keyring import KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
 from auth.propagation import LastUse, PropagationUnavailableError
 from auth.views import audit_view, key_view
 
@@ -94,7 +94,8 @@ class KeyRecords:
                 raise AdminRefusedError(f"there is no key {key_id}")
             after = changed(before)
             done[:] = [after]
-            entry = Entry(action, key_id, audit_view(before), audit_view(after), note)
+            gone = after.state is KeyState.REVOKED
+            entry = Entry(action, key_id, audit_view(before), audit_view(after), note, gone)
             return ring.with_record(after), [entry]
 
         outcome = context.change_ring(shard_of(key_id, directory.shards), edit)

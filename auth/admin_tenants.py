@@ -66,8 +66,9 @@ class TenantAdmin:
             before = context.tenant(directory, name)
             after = replace(before, plan=plan or before.plan, state=state or before.state)
             changed[:] = [after]
-            entry = Entry(action, name, tenant_view(before), tenant_view(after))
-            return directory.with_tenant(after), entry
+            gone = after.state is TenantState.DISABLED
+            views = tenant_view(before), tenant_view(after)
+            return directory.with_tenant(after), Entry(action, name, *views, takes_away=gone)
 
         outcome = context.change_directory(edit)
         return answered(tenant_view(changed[0]), outcome)

@@ -184,7 +184,8 @@ class UserAdmin:
             before = _found(users, name)
             after = changed(before)
             done[:] = [after]
-            entry = Entry(action, name, user_view(before), user_view(after))
+            views = user_view(before), user_view(after)
+            entry = Entry(action, name, *views, takes_away=after.disabled)
             return with_user(users, after), entry
 
         self._context.directory()

@@ -95,7 +95,7 @@ class AuditLog:
             for entry in new:
                 head = _appended(head, entry)
                 added.append(head.records[-1])
-            return replace(document, body=head_to_body(head))
+            return replace(document, body=head_to_body(head), may_fill=True)
 
         self._documents.update(self._names.audit, change)
         for record in added:

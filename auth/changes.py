@@ -40,6 +40,7 @@ class Entry:
     before: Mapping[str, Any] | None = None
     after: Mapping[str, Any] | None = None
     note: str | None = None
+    takes_away: bool = False  # somebody's access: such a change is not refused by a full document
 
 
 # A document's new body, and what is to be said of the change; no entry: it stays as it is.
@@ -94,7 +95,13 @@ class Changes:
                 self._record(name, sequence + place, actor, entry, digest)
                 for place, entry in enumerate(entries, start=1)
             )
-            return replace(document, body=body, sequence=sequence + len(outbox), outbox=outbox)
+            return replace(
+                document,
+                body=body,
+                sequence=sequence + len(outbox),
+                outbox=outbox,
+                may_fill=all(entry.takes_away for entry in entries),
+            )
 
         def published(document: Document) -> None:
             nonlocal propagated

@@ -34,6 +34,7 @@ from auth.secrets import (
 FORMAT = 1
 ALIAS = "current"
 MAX_PLAIN_BYTES = 4 * 1024 * 1024  # what a payload may unpack to
+KEPT_BYTES = 12 * 1024  # of a payload, for changes that take access away: those always fit
 WRITE_SECONDS = 60.0  # how long a writer tries against others before it gives up
 FIRST_PAUSE_SECONDS = 0.02
 MAX_PAUSE_SECONDS = 1.0  # Secret Manager takes two writes a second per secret
@@ -48,13 +49,14 @@ class Document:
     """One version of a document.
 
     `sequence` counts its audited changes; `outbox` holds the records of those that may not be in
-    the audit chain yet.
+    the audit chain yet. `may_fill` is of the change that made it: it may use the room that is kept.
     """
 
     body: Mapping[str, Any]
     version: int = 0
     sequence: int = 0
     outbox: tuple[Mapping[str, Any], ...] = field(default=())
+    may_fill: bool = False
 
 
 def encode(document: Document) -> bytes:
@@ -212,8 +214,11 @@ class Documents:
     def _swap(self, name: str, document: Document, state: AliasState) -> int | None:
         """Make `document` current if the alias is still `state`; None if somebody was faster."""
         data = encode(document)
-        if len(data) > MAX_PAYLOAD_BYTES:
-            raise DocumentFullError(f"{name} is full: a secret holds {MAX_PAYLOAD_BYTES} bytes")
+        if len(data) > MAX_PAYLOAD_BYTES - (0 if document.may_fill else KEPT_BYTES):
+            raise DocumentFullError(
+                f"{name} is full: a secret holds {MAX_PAYLOAD_BYTES} bytes, "
+                f"{KEPT_BYTES} of them for revocations alone"
+            )
         number = self._secrets.add_version(name, data)
         try:
             self._secrets.move_alias(name, ALIAS, number, state.etag)

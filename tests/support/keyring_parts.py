@@ -10,7 +10,7 @@ from api.limits.limiter import RedisLimiter
 from auth.documents import Documents
 from auth.propagation import PropagationUnavailableError
 from auth.secrets import SecretStore
-from tests.support.auth_world import Clock, FlakyStore, World
+from tests.support.auth_world import PREFIX, Clock, FlakyStore, World
 
 
 class Line:
@@ -59,8 +59,10 @@ class Meddled(FlakyStore):
 class Parts:
     """What all examples of a test share; each makes a tenant and keys of its own."""
 
-    def __init__(self, open_store: Callable[[], SecretStore], redis_url: str) -> None:
-        self.world = World(open_store, redis_url, shards=1, documents=impatient)
+    def __init__(
+        self, open_store: Callable[[], SecretStore], redis_url: str, prefix: str = PREFIX
+    ) -> None:
+        self.world = World(open_store, redis_url, prefix=prefix, shards=1, documents=impatient)
         self.line = Line(self.world.propagation(), self.world.clock)
         self.store = Meddled(open_store())
         self.admin = self.world.admin(self.store, propagation=self.line)

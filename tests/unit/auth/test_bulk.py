@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from auth import documents
 from auth.admin_bulk import Revocation
-from auth.admin_keys import KeyOrder
+from auth.admin_keys import KeyOrder, KeySettings
 from auth.csv_rows import as_csv, orders, revocations
 from auth.errors import AdminRefusedError
 from auth.secrets import SecretStoreUnavailableError
@@ -82,13 +84,33 @@ def test_a_store_that_fails_on_the_way_loses_no_key_from_sight(world):
 def test_a_full_shard_is_refused_in_a_sentence(world, monkeypatch):
     """What does not fit into a secret is not written; what is there stays."""
     admin = world.tenant()
-    monkeypatch.setattr(documents, "MAX_PAYLOAD_BYTES", 6000)
+    monkeypatch.setattr(documents, "MAX_PAYLOAD_BYTES", 1500 + documents.KEPT_BYTES)
     rows = admin.bulk.issue([order(f"key {n}") for n in range(100)])
     rows += admin.bulk.issue([order(f"key {n}") for n in range(100)])
     failed = [row["error"] for row in rows if "error" in row]
     assert failed
     assert all("is full: a secret holds" in error for error in failed)
     monkeypatch.undo()
+    assert admin.verify_audit()["whole"]
+
+
+def test_a_full_shard_takes_every_revocation(world, monkeypatch):
+    """What ends an access always fits: one by one or by a list, the longest reason given."""
+    admin = world.tenant()
+    monkeypatch.setattr(documents, "MAX_PAYLOAD_BYTES", 1500 + documents.KEPT_BYTES)
+    rows = admin.bulk.issue([order(f"key {n}") for n in range(100)])
+    keys = [row for row in rows if "error" not in row]
+    assert 0 < len(keys) < 100
+    for key in keys[:4]:
+        with suppress(AdminRefusedError):  # there is no room for that
+            admin.keys.set(key["key_id"], KeySettings(name="x" * 60))
+    reason = "".join(chr(0x4E00 + n * 7) for n in range(500))  # hardly shrinks
+    assert admin.keys.revoke(keys[0]["key_id"], reason)["state"] == "revoked"
+    rest = admin.bulk.revoke([Revocation(one["key_id"], reason) for one in keys[1:]])
+    assert [one.get("error") for one in rest] == [None] * len(rest)
+    keyring = world.loaded()
+    assert not any(world.accepted(keyring, key["key"]) for key in keys)
+    assert admin.tenants.disable("acme")["state"] == "disabled"
     assert admin.verify_audit()["whole"]
 
 
