@@ -9,6 +9,7 @@ TORCH ?= torch==2.13.0
 TORCH_INDEX ?=
 UV ?= uv
 ARGS ?=
+ROUNDS ?= 7
 SBOM ?= dist
 # Whole files side by side, the slow ones (chaos, e2e) first; more than a few would only crowd out
 # the servers and browsers that the tests start. PARALLEL= runs them one after the other.
@@ -82,10 +83,10 @@ sbom: $(STAMP) ## write what the images hold to dist/*.cdx.json (CycloneDX)
 	    --output-file $(SBOM)/quillgate-$$image.cdx.json - || exit 1; \
 	done
 
-bench: $(BENCH_STAMP) ## measure engine, service and gateway beside their peers; write bench/results/
-	@$(BENCH)/bin/python -m bench.engine --out bench/results $(ARGS)
-	@$(BENCH)/bin/python -m bench.service --out bench/results
-	@$(BENCH)/bin/python -m bench.gateway --out bench/results
+bench: $(BENCH_STAMP) ## measure engine, service and gateway beside their peers; write bench/results/ (ROUNDS=7)
+	@$(BENCH)/bin/python -m bench.engine --out bench/results --rounds $(ROUNDS) $(ARGS)
+	@$(BENCH)/bin/python -m bench.service --out bench/results --rounds $(ROUNDS)
+	@$(BENCH)/bin/python -m bench.gateway --out bench/results --rounds $(ROUNDS)
 
 # The peers are kept out of the project's own environment; llama-cpp-python needs a C++ compiler.
 $(BENCH_STAMP):
@@ -94,6 +95,7 @@ $(BENCH_STAMP):
 	@$(BENCH)/bin/python -m pip --quiet install --require-hashes -r requirements/bench.txt
 	@$(BENCH)/bin/python -m pip --quiet install \
 	  $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) $(TORCH)
+	@$(BENCH)/bin/python -m api.gpt.kernels
 	@touch $@
 
 SOAKED := tests/unit/gpt/test_seed_promise.py tests/integration/test_key_promises.py \

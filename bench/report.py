@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -97,11 +98,7 @@ def described(machine: dict[str, Any]) -> str:
 
 
 def _plot(result: dict[str, Any], path: Path) -> None:
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
+    plt = _pyplot()
     figure, axes = plt.subplots(figsize=(9, 5), dpi=120)
     for name, by_rows in result["engines"].items():
         values = list(by_rows.values())
@@ -121,6 +118,7 @@ def _plot(result: dict[str, Any], path: Path) -> None:
     axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5))
     figure.tight_layout()
     figure.savefig(path)
+    plt.close(figure)
 
 
 def service(result: dict[str, Any], out: Path) -> None:
@@ -174,3 +172,64 @@ def service(result: dict[str, Any], out: Path) -> None:
         "",
     ]
     (out / "service.md").write_text("\n".join(lines), encoding="utf-8")
+    _plot_service(result, room, out / "service.png")
+
+
+def _plot_service(result: dict[str, Any], room: float, path: Path) -> None:
+    """Four pairs of what was measured and what it is held to; ours in blue, the goal a line."""
+    start, http = result["start"], result["http"]
+    near, memory = result["neighbours"], result["memory"]
+    engine, through = http["raw_chars_per_second"], http["http_chars_per_second"]
+    panels = (
+        (
+            "32 streams, characters/s",
+            {"engine alone": statistics.median(engine), "service": statistics.median(through)},
+            ("85% of the engine", 0.85 * statistics.median(engine)),
+        ),
+        (
+            "first character, p95 in ms",
+            {"alone": near["alone_p95_ms"], "beside 64 requests": near["beside_p95_ms"]},
+            ("twice alone", 2 * near["alone_p95_ms"]),
+        ),
+        (
+            "start, seconds",
+            {
+                "import torch": start["import_torch_seconds"],
+                "/health": start["health_seconds"],
+                "/ready": start["ready_seconds"],
+            },
+            ("1.5 x import torch", 1.5 * start["import_torch_seconds"]),
+        ),
+        (
+            "resident, MB",
+            {
+                "import torch": memory["import_torch_mb"],
+                f"{memory['requests'] // 10:,} requests": memory["after_a_tenth_mb"],
+                f"{memory['requests']:,} more": memory["after_all_mb"],
+            },
+            ("bound", room),
+        ),
+    )
+    plt = _pyplot()
+    figure, grid = plt.subplots(2, 2, figsize=(9, 6), dpi=120)
+    for axes, (title, bars, (goal, at)) in zip(grid.flat, panels, strict=True):
+        others = {"engine alone", "import torch"}
+        colors = ["0.6" if name in others else "tab:blue" for name in bars]
+        drawn = axes.bar(list(bars), list(bars.values()), color=colors, width=0.6)
+        axes.bar_label(drawn, fmt="{:,.4g}", fontsize=8)
+        axes.axhline(at, color="tab:red", linestyle="--", linewidth=1, label=goal)
+        axes.set_title(title, fontsize=10)
+        axes.margins(y=0.25)
+        axes.legend(fontsize=8, loc="upper left")
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _pyplot() -> Any:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    return plt
