@@ -3,6 +3,7 @@
 import itertools
 import os
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from api.gpt.request import FinishReason, GenerationMode, GenerationRequest
 from tests.support.cuda_step import on_cpu
 
 WAIT = 60.0
+DEMO = Path(__file__).parents[3] / "models" / "demo"
 EXAMPLES = 400 if "SOAK" in os.environ else 8  # `make soak`
 PROMPTS = ("\n", "The ", "x" * 64, "long prompt " * 20)
 STOPS = ((), (" ",), ("e", "th"), ("never seen",))
@@ -183,7 +185,8 @@ def test_a_request_is_a_prefix_of_the_same_for_more(pair, request, more):
     assert less.finish_reason is FinishReason.STOP or len(less.text) == request.num_chars
 
 
-def test_the_threads_do_not_show(model):
+@pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])
+def test_the_threads_do_not_show(model, mode):
     """One thread and two give the same texts."""
     chance = random.Random(5)
     asked = [
@@ -191,10 +194,41 @@ def test_the_threads_do_not_show(model):
         for i in range(10)
     ]
     texts = []
+    before = torch.get_num_threads()
     for threads in (1, 2):
-        engine = Engine(model, slots=4, queue_limit=20, threads=threads)
+        engine = Engine(model, slots=4, queue_limit=20, threads=threads, mode=mode)
         engine.start()
         generations = [engine.submit(request) for request in asked]
         texts.append([generation.result(WAIT).text for generation in generations])
         engine.close()
+    torch.set_num_threads(before)
     assert texts[0] == texts[1]
+
+
+def test_a_real_model_keeps_the_promise_in_fp32():
+    """The demo model, its texts preempted and read again in the middle: what each would be alone.
+    `make soak` does it past the context, whose window moves, for a hundred texts."""
+    soak = "SOAK" in os.environ
+    chars, rounds = (600, 20) if soak else (40, 1)
+    loaded = checkpoint.load(DEMO)
+    alone, company = (
+        Engine(loaded, slots=slots, queue_limit=50, mode=GenerationMode.FP32) for slots in (1, 3)
+    )
+    for engine in (alone, company):
+        engine.start()
+    for _ in range(rounds):
+        asked = [
+            GenerationRequest("", "flood", PROMPTS[i % 2], seed=next(numbers), num_chars=chars)
+            for i in range(3)
+        ]
+        running = [company.submit(fresh(request)) for request in asked]
+        assert running[0].read(WAIT)
+        for tenant in "ab":  # each takes a slot of the flood's
+            other = GenerationRequest("", tenant, "\n", seed=next(numbers), num_chars=5)
+            asked.append(other)
+            running.append(company.submit(fresh(other)))
+        for request, generation in zip(asked, running, strict=True):
+            expected = alone.submit(fresh(request)).result(10 * WAIT)
+            assert generation.result(10 * WAIT).text == expected.text
+    for engine in (alone, company):
+        engine.close()
