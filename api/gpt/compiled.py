@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from queue import SimpleQueue
 
 import numpy as np
+from numpy.typing import NDArray
 
 from api.gpt.checkpoint import Checkpoint
 from api.gpt.decoder import PORTION, READ_ALONE, Portion
@@ -74,6 +75,12 @@ class CompiledDecoder:
         if drawn.size and drawn.min() == NOT_FINITE:
             raise NonFiniteLogitsError("the model's output is not finite")
         return dict(zip(drawing, drawn.T.tolist(), strict=True))
+
+    def logits(self, draws: int) -> NDArray[np.float32]:
+        """Return copies of the last step's (draws, V). Draws that are not greedy spoil theirs."""
+        vocabulary = self._shape.vocabulary
+        rows = self._work.logits.reshape(-1, up_to(vocabulary, 16))
+        return rows[:draws, :vocabulary].copy()
 
     def release(self, slot: int) -> None:
         """Nothing to do: a slot's next row reads only what it has written."""

@@ -24,7 +24,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from api.gpt.decoder import PORTION, Portion
 from api.gpt.model import GPT
-from api.gpt.sampling import Draw, sample
+from api.gpt.sampling import Draw, prepare, sample
 
 Work = Callable[[], None]
 Item = tuple[int, int, int]  # slot, token, position in the window
@@ -183,6 +183,7 @@ class CudaDecoder:
 
     def __init__(self, step: Step) -> None:
         self.step = step
+        prepare()
         self._next: dict[int, tuple[int, int, Draw]] = {}  # token, position, draw of each slot
 
     def run(

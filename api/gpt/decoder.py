@@ -6,6 +6,7 @@ A row has a slot from the first token that is read for it until it ends.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,8 @@ from api.gpt.shape import GPTConfig
 PORTION = 32  # tokens of one text that are read at a time
 # Tokens after which a step reads no more portions: beside running rows, and if there are none.
 READ_BESIDE, READ_ALONE = 32, 128
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,44 @@ class Decoder(Protocol):
         """Stop what was started. Idempotent."""
 
 
-def choose(setting: GenerationMode, config: GPTConfig) -> GenerationMode:
-    """Return the mode that runs: the one asked for, or with `auto` the fastest for this model.
+def build(
+    checkpoint: Checkpoint, setting: GenerationMode, *, slots: int, threads: int
+) -> tuple[GenerationMode, Decoder]:
+    """Return the mode that runs and the serving form: what was asked for, or with `auto` the
+    fastest that keeps this model's loss. What is not needed is not imported.
 
-    Raises ValueError when the one asked for cannot run it.
+    Raises ValueError when the mode asked for cannot run here, or not this model.
     """
+    mode = _choose(setting, checkpoint.config)
+    if mode is GenerationMode.CUDA:
+        from api.gpt.cuda import on_gpu
+
+        return mode, on_gpu(checkpoint.model, slots=slots)
+    if mode is GenerationMode.INT8:
+        from api.gpt.compiled import CompiledDecoder
+        from api.gpt.fidelity import MOST_LOST, lost_in_int8
+
+        decoder = CompiledDecoder(checkpoint, slots=slots, threads=threads)
+        lost = lost_in_int8(checkpoint, decoder)
+        if lost <= MOST_LOST:
+            return mode, decoder
+        log.warning(
+            "int8 makes this model's loss %.1f %% larger, and %.1f %% is the most it may: %s",
+            100 * lost,
+            100 * MOST_LOST,
+            "fp32 instead"
+            if setting is GenerationMode.AUTO
+            else "it runs because it was asked for",
+        )
+        if setting is GenerationMode.INT8:
+            return mode, decoder
+        decoder.close()
+    from api.gpt.plain import PlainDecoder
+
+    return GenerationMode.FP32, PlainDecoder(checkpoint.model, slots=slots, threads=threads)
+
+
+def _choose(setting: GenerationMode, config: GPTConfig) -> GenerationMode:
     # The kernels work on 16 numbers at a time.
     covered = all(n % 16 == 0 for n in (config.n_embd, config.head_size, config.hidden_size))
     if setting is GenerationMode.AUTO:
@@ -73,21 +109,3 @@ def choose(setting: GenerationMode, config: GPTConfig) -> GenerationMode:
             "multiples of 16: use auto or fp32"
         )
     return setting
-
-
-def build(checkpoint: Checkpoint, mode: GenerationMode, *, slots: int, threads: int) -> Decoder:
-    """Return the serving form. mode: from `choose`. What it does not need is not imported.
-
-    Raises ValueError when this machine cannot run it.
-    """
-    if mode is GenerationMode.INT8:
-        from api.gpt.compiled import CompiledDecoder
-
-        return CompiledDecoder(checkpoint, slots=slots, threads=threads)
-    if mode is GenerationMode.CUDA:
-        from api.gpt.cuda import on_gpu
-
-        return on_gpu(checkpoint.model, slots=slots)
-    from api.gpt.plain import PlainDecoder
-
-    return PlainDecoder(checkpoint.model, slots=slots, threads=threads)

@@ -18,7 +18,7 @@ from functools import partial
 
 from api.gpt.batch import Batch
 from api.gpt.checkpoint import Checkpoint
-from api.gpt.decoder import build, choose
+from api.gpt.decoder import build
 from api.gpt.generation import Generation
 from api.gpt.pace import Pace
 from api.gpt.rate import Rate
@@ -68,10 +68,9 @@ class Engine:
     ) -> None:
         """Raise ValueError for a mode that this processor cannot run."""
         self.model_name, self.start_text = checkpoint.name, checkpoint.start_text
-        self.mode = choose(mode, checkpoint.config)
+        self.mode, self._decoder = build(checkpoint, mode, slots=slots, threads=threads)
         self._tokenizer, self._clock = checkpoint.tokenizer, clock
         self._block_size = checkpoint.config.block_size
-        self._decoder = build(checkpoint, self.mode, slots=slots, threads=threads)
         self._batch = Batch(self._decoder, slots)  # the engine's thread only
         self._pace = Pace()  # the engine's thread only
         self._new_scheduler = partial(

@@ -19,7 +19,7 @@ from api.gpt.decoder import PORTION, Portion
 from api.gpt.kv_cache import DecodeStep, KVCache, StagedChunk
 from api.gpt.linears import Float32Linear, converted
 from api.gpt.model import GPT, AttentionCache
-from api.gpt.sampling import Draw, sample
+from api.gpt.sampling import Draw, prepare, sample
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +40,7 @@ class PlainDecoder:
         self._model = converted(model)
         weight, bias = model.head_parameters()
         self._head = Float32Linear(weight.detach(), None if bias is None else bias.detach())
+        prepare()
         self._rows: list[int] = []  # the slot of each row of the cache
         self._next: dict[int, tuple[int, int, Draw]] = {}  # token, position, draw of each of them
         self.rows_apart = False

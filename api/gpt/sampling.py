@@ -29,6 +29,11 @@ class Draw:
     top_p: float | None = None
 
 
+def prepare() -> None:
+    """Load what draws, or compile it: some seconds that no caller is to wait for."""
+    sample(np.zeros((1, 1), np.float32), [Draw(seed=0, position=0, temperature=1.0)])
+
+
 def sample(logits: NDArray[np.float32], draws: Sequence[Draw]) -> list[int]:
     """Return one token for each row. logits (rows, vocabulary)."""
     from api.gpt.draw import NOT_FINITE, draw_each

@@ -43,19 +43,13 @@ def texts(count, config, length=None):
     return source.integers(config.vocab_size, size=size).tolist()
 
 
-def logits_of(decoder, rows):
-    """Copies of the logits of a step's draws, which must be greedy: those leave them whole."""
-    padded = -(-decoder._shape.vocabulary // 16) * 16
-    return decoder._work.logits.reshape(-1, padded)[:rows, : decoder._shape.vocabulary].copy()
-
-
 def read(decoder, slot, text):
     """Read a text in portions; return the logits after it."""
     for start in range(0, len(text), PORTION):
         end = min(start + PORTION, len(text))
         draw = Draw(0, 0, 0.0) if end == len(text) else None
         decoder.run([Portion(slot, text[start:end], start, draw)], {}, 1)
-    return logits_of(decoder, 1)[0]
+    return decoder.logits(1)[0]
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=str)
@@ -113,7 +107,7 @@ def test_rows_come_and_go_without_a_trace(threads):
             elif done == 40:
                 at.pop(slot)
         decoder.run(portions, {}, 1)
-        for logits, portion in zip(logits_of(decoder, len(portions)), portions, strict=True):
+        for logits, portion in zip(decoder.logits(len(portions)), portions, strict=True):
             story, done = at[portion.slot]
             assert np.array_equal(logits, alone[story][done - 1])
     decoder.close()

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 from api.gpt import checkpoint
+from api.gpt.checkpoint import Checkpoint
 from api.gpt.compiled import MOST_STEPS
 from api.gpt.engine import RESTARTS, Engine
+from api.gpt.model import GPT
 from api.gpt.request import (
     EngineRefusedError,
     FinishReason,
@@ -18,6 +20,8 @@ from api.gpt.request import (
     GenerationRequest,
     NotEncodableError,
 )
+from api.gpt.shape import GPTConfig
+from api.gpt.tokenizer import CharTokenizer
 
 WAIT = 60.0  # seconds: far beyond what is needed, so that a hang fails instead of hanging
 
@@ -303,6 +307,26 @@ def test_after_a_failure_the_engine_begins_again(mode, make, caplog, monkeypatch
     until(lambda: not engine._thread.is_alive())
     assert not engine.healthy
     assert "too often" in caplog.text
+
+
+@pytest.mark.parametrize("width", [64, 20])
+def test_what_is_compiled_is_compiled_before_the_first_request(width, monkeypatch):
+    """Also a model that the kernels do not cover, whose draws are compiled all the same, has them
+    when the engine is made: no caller waits for a compiler."""
+    from api.gpt import compiled, draw
+
+    called = []
+    for module, name in ((draw, "draw_each"), (compiled, "run")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *a, real=real: called.append(1) or real(*a))
+    config = GPTConfig(vocab_size=1, block_size=16, n_layer=1, n_head=1, n_embd=width)
+    torch.manual_seed(0)
+    weights = {name: value.numpy() for name, value in GPT(config).state_dict().items()}
+    loaded = Checkpoint("made", config, weights, CharTokenizer("a"), "a", "")
+    engine = Engine(loaded, slots=1, queue_limit=1)
+    assert engine.mode == ("int8" if width == 64 else "fp32")
+    assert called
+    engine.close()
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])
