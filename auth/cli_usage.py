@@ -11,6 +11,7 @@ from datetime import date
 from typing import Any
 
 from auth.admin import Admin
+from auth.csv_rows import as_name
 
 COLUMNS = ("day", "tenant", "key_id", "name", "chars", "requests", "refused")
 
@@ -62,7 +63,5 @@ def _as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        # A name that a spreadsheet would take for a formula is text.
-        name = row["name"]
-        writer.writerow({**row, "name": f"'{name}" if name[:1] in "=+-@" else name})
+        writer.writerow({**row, "name": as_name(row["name"])})
     return out.getvalue().removesuffix("\n")

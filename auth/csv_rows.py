@@ -58,8 +58,13 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(listed)
+    writer.writerows({**row, "name": as_name(str(row.get("name", "")))} for row in listed)
     return out.getvalue().rstrip("\n")
+
+
+def as_name(name: str) -> str:
+    """Return a name that a spreadsheet takes for text, never for a formula."""
+    return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
 
 
 def _rows(

@@ -27,6 +27,7 @@ MAX_LIVE_SECRETS = 2
 KEY_ID = re.compile(r"[0-9A-Za-z]{12}")
 KEY_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,64}")
 
+_MAPPED_BITS = 96  # of ::ffff:0:0/96 (RFC 4291, 2.5.5.2)
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _TAIL = re.compile(r"[0-9A-Za-z]{4}")
 _RECORD_FIELDS = (
@@ -149,12 +150,17 @@ def address_allowed(address: str, cidrs: tuple[str, ...]) -> bool:
 
 def canonical_cidr(text: str) -> str:
     """Return a network or single address in its one spelling. Raise ValueError."""
-    return str(ipaddress.ip_network(text))
+    return str(_network(text))
 
 
 @functools.lru_cache(maxsize=4096)
 def _network(cidr: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    return ipaddress.ip_network(cidr)
+    network = ipaddress.ip_network(cidr)
+    if isinstance(network, ipaddress.IPv6Network) and network.prefixlen >= _MAPPED_BITS:
+        first = network.network_address.ipv4_mapped
+        if first is not None:  # IPv4 as a dual-stack socket spells it: such callers are IPv4 to us
+            return ipaddress.IPv4Network((first, network.prefixlen - _MAPPED_BITS))
+    return network
 
 
 def to_body(ring: KeyRing) -> dict[str, Any]:

@@ -149,3 +149,10 @@ def test_the_answer_is_a_csv_that_can_be_handed_on():
     rows = [{"key_id": "a", "tenant": "t", "name": "x,y", "key": "k", "plan": "free"}]
     assert as_csv(rows) == 'key_id,tenant,name,key\na,t,"x,y",k'
     assert as_csv([*rows, {"name": "z", "error": "away"}]).splitlines()[2] == ",,z,,away"
+
+
+def test_a_name_is_text_to_a_spreadsheet():
+    """What would be a formula is not one, in what is printed as CSV; a plain name is itself."""
+    rows = [{"key_id": "a", "name": name} for name in ("=1+1", "+1", "-1", "@x", "ci", "a=b")]
+    names = [line.partition(",")[2] for line in as_csv(rows).splitlines()[1:]]
+    assert names == ["'=1+1", "'+1", "'-1", "'@x", "ci", "a=b"]

@@ -202,6 +202,17 @@ def test_no_list_allows_every_address_and_a_list_only_its_own():
     assert address_allowed("fe80::1%eth0", ("fe80::/10",))
 
 
+def test_ipv4_is_ipv4_however_a_caller_or_a_list_spells_it():
+    """As a dual-stack socket says it, in the list or on the line; it is in no list of IPv6."""
+    for cidr in ("192.0.2.0/24", "::ffff:192.0.2.0/120", "::ffff:0:0/96"):
+        for address in ("192.0.2.5", "::ffff:192.0.2.5", "::FFFF:C000:205"):
+            assert address_allowed(address, (cidr,))
+        assert not address_allowed("::192.0.2.5", (cidr,))
+    assert not address_allowed("::ffff:192.0.3.5", ("::ffff:192.0.2.0/120",))
+    assert not address_allowed("::ffff:192.0.2.5", ("::/0",))
+    assert canonical_cidr("::ffff:192.0.2.0/120") == "192.0.2.0/24"
+
+
 @pytest.mark.parametrize(("text", "spelt"), [("10.0.0.1", "10.0.0.1/32"), ("::1", "::1/128")])
 def test_a_single_address_is_a_network_of_one(text, spelt):
     """An admin may name one address."""
