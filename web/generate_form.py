@@ -122,7 +122,7 @@ def _draw_seed() -> None:
             "Seed",
             key=key_of("seed"),
             persist_state="session",
-            placeholder="a new one for each text",
+            placeholder="random",
             help="The same seed with the same settings gives the same text. "
             "Empty: each text gets a new one.",
         )

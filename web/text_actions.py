@@ -51,6 +51,7 @@ def draw_actions(text: Text, *, api_url: str, disabled: bool) -> Wish | None:
             disabled=disabled,
         ):
             wish = Wish(body, text["before"])
+    with st.container(horizontal=True):
         for ending, data, kind in (
             (".txt", whole, "text/plain"),
             (".json", as_json(text), "application/json"),

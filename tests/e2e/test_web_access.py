@@ -78,6 +78,7 @@ def test_a_phone_has_everything_without_scrolling_sideways(
 ):
     """At 390 pixels no page is wider than the screen, and the buttons work."""
     tab = _in(open_tab, web_server, web_world.home.root, **PHONE, color_scheme="dark")
+    assert not tab.page.locator("kbd").first.is_visible()  # there are no keys to hint at
     tab.picture("phone-form-dark")
     tab.button("Generate Text").click()
     tab.sees("finished ·")
