@@ -82,7 +82,7 @@ class ApiClient:
         headers, payload = _headers(key), None
         if body is not None:
             headers["Content-Type"] = "application/json"
-            payload = json.dumps(dict(body)).encode()
+            payload = _payload(body)
         patience = self._timeouts.glance if glance else self._timeouts.short_answer
         call = ApiCall(self._connection(patience))
         with call.told_as_api_errors():
@@ -185,7 +185,7 @@ class GenerationCall(ApiCall):
             "Accept": "text/event-stream",
             "Content-Type": "application/json",
         }
-        payload = json.dumps(dict(body)).encode()
+        payload = _payload(body)
         with self.told_as_api_errors():
             response = self.send("POST", "/generate", headers, payload, self._timeouts.connect)
             if response.status != 200:
@@ -206,6 +206,11 @@ class GenerationCall(ApiCall):
 def _lines(response: http.client.HTTPResponse) -> Iterator[str]:
     while line := response.readline(MAX_BODY_BYTES):
         yield line.decode("utf-8", errors="replace")
+
+
+def _payload(body: Mapping[str, Any]) -> bytes:
+    # As UTF-8 and not escaped: the longest prompt that is allowed must fit into the API's 16 KiB.
+    return json.dumps(dict(body), ensure_ascii=False).encode()
 
 
 def _headers(key: str | None) -> dict[str, str]:

@@ -17,7 +17,6 @@ from web.form_fields import begin_with, fill, key_of, value_of
 from web.key_facts import cost_line
 from web.request_form import (
     LARGEST_NUM_CHARS,
-    MAX_PROMPT_CHARS,
     PRESETS,
     CheckedForm,
     check_form,
@@ -78,7 +77,7 @@ def draw_form(view: AccountView, problems: Mapping[str, str]) -> Filled:
         key=key_of("prompt"),
         persist_state="session",
         height=160,
-        max_chars=MAX_PROMPT_CHARS,
+        # No max_chars: a browser then drops all of a longer paste, and says nothing.
         placeholder="Write a beginning, or leave it empty to let the model begin.",
     )
     problem("prompt")

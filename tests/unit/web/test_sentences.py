@@ -14,7 +14,7 @@ from web.sentences import beside_fields, duration, plain, sentence, told_by_api
 OURS = ("unreachable", "stalled", "interrupted", "bad_answer", "no_key", "key_unreadable")
 CODES = (
     *("invalid_key", "missing_scope", "address_not_allowed", "tenant_disabled"),
-    *("invalid_request", "prompt_not_encodable", "exceeds_plan"),
+    *("invalid_request", "prompt_not_encodable", "body_too_large", "exceeds_plan"),
     *("rate_limited", "quota_exceeded", "too_many_concurrent", "too_many_failures"),
     *("overloaded", "draining", "limiter_unavailable", "model_loading"),
 )

@@ -1,0 +1,60 @@
+"""What people do to a page that was made for others: long pastes, the back button, bad moments."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.fake_api import Behaviour
+
+pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
+
+
+def test_a_prompt_that_is_too_long_stays_in_its_field_and_is_told(told_api, adas_tab):
+    """A long paste is not dropped in silence: it can be shortened where it stands. What counts are
+    characters as people see them, also those that a computer counts double."""
+    adas_tab.set("Prompt", "🪶" * 4001)
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("At most 4000 characters; these are 4001.")
+    assert told_api.generations() == []
+    prompt = "שלום 🪶\n" * 571 + "end"
+    assert len(prompt) == 4000
+    adas_tab.set("Prompt", prompt)
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("finished ·")
+    assert told_api.generations()[0].body["prompt"] == prompt
+    assert int(_header(told_api.generations()[0].head, "Content-Length")) < 16_384
+
+
+def _header(head: str, name: str) -> str:
+    return next(line for line in head.splitlines() if line.startswith(name)).split(": ")[1]
+
+
+def test_an_api_that_goes_away_in_mid_text_leaves_the_text(told_api, adas_tab):
+    """What came is kept and can be gone on from, once the API is back."""
+    told_api.behaviour = Behaviour(break_after_events=3)
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("The connection to the API broke off. What came until then is kept; try again.")
+    adas_tab.idle()
+    came = adas_tab.text()
+    assert came == told_api.behaviour.text[:30]
+    told_api.behaviour = Behaviour()
+    adas_tab.button("Continue").click()
+    adas_tab.sees("finished ·")
+    assert adas_tab.text().startswith(came)
+    assert told_api.generations()[-1].body["prompt"] == came
+
+
+def test_back_and_forth_between_pages_keeps_text_and_form(told_api, adas_tab):
+    """The browser's own buttons lead where the links do; nothing is lost on the way."""
+    adas_tab.set("Prompt", "Once")
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("finished ·")
+    adas_tab.idle()
+    text = adas_tab.text()
+    adas_tab.go_to("My API key")
+    adas_tab.page.go_back()
+    adas_tab.sees("finished ·")
+    assert (adas_tab.text(), adas_tab.field("Prompt").input_value()) == (text, "Once")
+    adas_tab.page.go_forward()
+    adas_tab.page.get_by_role("heading", name="My API key").wait_for()
+    assert adas_tab.complaints == []
