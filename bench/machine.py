@@ -97,7 +97,7 @@ def _read(size: int, threads: int = 2, times: int = 20) -> float:
 
 def _products() -> float:
     """The engine's own products, 32 rows with a matrix that stays near: 2 operations a product."""
-    from api.gpt.forward import Weights
+    from api.gpt.buffers import Weights
     from api.gpt.gemm import pack, product
 
     n, k, rows, times = 384, 384, 32, 400

@@ -14,10 +14,11 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
+from api.gpt.buffers import DRAWS, INTERRUPT, ITEMS, SHARED, STEPS, Cache, Shape, Slots, Work
 from api.gpt.checkpoint import Checkpoint
 from api.gpt.decoder import PORTION, READ_ALONE, Portion
 from api.gpt.draw import NOT_FINITE
-from api.gpt.forward import DRAWS, INTERRUPT, ITEMS, SHARED, STEPS, Cache, Shape, Slots, Work, run
+from api.gpt.forward import run
 from api.gpt.packed import aligned, shape_of, up_to, weights_of
 from api.gpt.sampling import Draw, NonFiniteLogitsError
 

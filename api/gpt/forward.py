@@ -9,158 +9,16 @@ Shapes: items (one token of one slot each), L layers, H heads, C width, S positi
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from api.gpt.attention import attend, remember
+from api.gpt.buffers import DRAWS, INTERRUPT, ITEMS, STEPS, STOP
 from api.gpt.draw import draw
 from api.gpt.gemm import product
+from api.gpt.meeting import meet, peek, poke
 from api.gpt.rowwise import NOT_SIGN, activate, normalise, peak_of, quantise
-from api.gpt.simd import (
-    I64,
-    bits,
-    data_pointer,
-    largest_i,
-    load,
-    splat,
-    store,
-    upper_i,
-)
-
-SPINS = 2000
-# Where the words that threads share are in `Work.shared`: a cache line each.
-ARRIVED, ROUND_NUMBER, INTERRUPT, ITEMS, DRAWS, STOP, STEPS = range(0, 56, 8)
-SHARED = 64
-
-
-class Shape(NamedTuple):
-    layers: int
-    heads: int
-    width: int
-    hidden: int
-    vocabulary: int
-    context: int  # positions, filled up to a multiple of 16
-    activation: int
-
-
-class Weights(NamedTuple):
-    """Arrays with one dimension. Matrices in order: qkv, proj, up, down of each layer; the head."""
-
-    tokens: np.ndarray  # float32, V x C
-    positions: np.ndarray  # float32, S x C
-    gains: np.ndarray  # float32, (2L + 1) x C
-    shifts: np.ndarray
-    matrices: np.ndarray  # uint8, see gemm.py
-    matrix_at: np.ndarray  # int64, where in it each begins
-    scales: np.ndarray  # float32, of every output
-    biases: np.ndarray
-    output_at: np.ndarray  # int64, where in both each matrix begins
-
-
-class Cache(NamedTuple):
-    """See attention.py."""
-
-    keys: np.ndarray  # uint8
-    key_scales: np.ndarray  # float32
-    values: np.ndarray  # uint8
-    value_scales: np.ndarray  # float32
-
-
-class Slots(NamedTuple):
-    """What is known of each slot's row; `run` advances the first four."""
-
-    token: np.ndarray  # int64: the next to be read
-    position: np.ndarray  # int64: where in the window
-    drawn: np.ndarray  # int64: tokens drawn so far, the place in the random stream
-    left: np.ndarray  # int64: how many may be drawn before the caller must look
-    seed: np.ndarray  # uint64
-    temperature: np.ndarray  # float64
-    top_k: np.ndarray  # int64
-    top_p: np.ndarray  # float64
-
-
-class Work(NamedTuple):
-    """Buffers of one run; those marked T are per thread, one after the other."""
-
-    shared: np.ndarray  # int64
-    slot: np.ndarray  # int64, of each item
-    token: np.ndarray  # int64
-    position: np.ndarray  # int64
-    draws: np.ndarray  # int64: the items whose next token is drawn
-    drawn: np.ndarray  # int64: steps x slots, the tokens that were
-    x: np.ndarray  # float32, T: items x C
-    added: np.ndarray  # float32: items x C
-    qkv: np.ndarray  # float32: items x 3C
-    mixed: np.ndarray  # float32: items x C
-    hidden: np.ndarray  # float32: items x hidden
-    peaks: np.ndarray  # int32: T x items
-    logits: np.ndarray  # float32: items x V
-    rounded: np.ndarray  # int8, T: items x max(C, hidden)
-    scales: np.ndarray  # float32, T: items
-    starts: np.ndarray  # int32, T: items
-    line: np.ndarray  # float32, T: C
-    bytes: np.ndarray  # uint8, T: D + 2S
-    scores: np.ndarray  # float32, T: S
-
-
-@intrinsic
-def _peek(_typing, words, index):
-    def emit(context, builder, signature, values):
-        word = builder.gep(
-            data_pointer(context, builder, signature.args[0], values[0]), [values[1]]
-        )
-        return builder.load_atomic(word, "seq_cst", 8)
-
-    return types.int64(words, types.intp), emit
-
-
-@intrinsic
-def _poke(_typing, words, index, value):
-    def emit(context, builder, signature, values):
-        word = builder.gep(
-            data_pointer(context, builder, signature.args[0], values[0]), [values[1]]
-        )
-        builder.store_atomic(values[2], word, "seq_cst", 8)
-        return context.get_dummy_value()
-
-    return types.void(words, types.intp, types.int64), emit
-
-
-@intrinsic
-def _count_up(_typing, words, index):
-    """Add 1; return what it was."""
-
-    def emit(context, builder, signature, values):
-        word = builder.gep(
-            data_pointer(context, builder, signature.args[0], values[0]), [values[1]]
-        )
-        return builder.atomic_rmw("add", word, ir.Constant(I64, 1), "seq_cst")
-
-    return types.int64(words, types.intp), emit
-
-
-_give_way = types.ExternalFunction("sched_yield", types.int32())
-
-
-@njit(nogil=True, error_model="numpy")
-def meet(shared, threads):
-    """Return when every thread is here."""
-    if threads == 1:
-        return
-    number = _peek(shared, ROUND_NUMBER)
-    if _count_up(shared, ARRIVED) + 1 == threads:
-        _poke(shared, ARRIVED, 0)
-        _poke(shared, ROUND_NUMBER, number + 1)
-        return
-    spins = 0
-    while _peek(shared, ROUND_NUMBER) == number:
-        spins += 1
-        if spins > SPINS:
-            _give_way()
+from api.gpt.simd import bits, largest_i, load, splat, store, upper_i
 
 
 @njit(nogil=True, error_model="numpy")
@@ -212,26 +70,14 @@ def _forward(t, threads, shape, weights, cache, work, x, rounded, scales, starts
                 work.qkv,
                 3 * width,
             )
-        for r in range(items):
+        for r in range(items):  # those of one slot in their order: each sees the ones before it
             place = (work.slot[r] * shape.layers + layer) * shape.heads
             for h in range(h0, h1):
-                remember(
-                    work.qkv,
-                    r * 3 * width + h * size,
-                    width,
-                    size,
-                    context,
-                    work.position[r],
-                    place + h,
-                    cache,
-                    b,
-                )
-        for r in range(items):
-            place = (work.slot[r] * shape.layers + layer) * shape.heads
-            for h in range(h0, h1):
+                at = r * 3 * width + h * size
+                remember(work.qkv, at, width, size, context, work.position[r], place + h, cache, b)
                 attend(
                     work.qkv,
-                    r * 3 * width + h * size,
+                    at,
                     size,
                     context,
                     work.position[r],
@@ -380,7 +226,7 @@ def _advance(step, steps, slots, work):
         work.draws[i] = i
     work.shared[ITEMS] = drawing
     work.shared[STEPS] = step + 1
-    _poke(work.shared, STOP, stop or _peek(work.shared, INTERRUPT) != 0)
+    poke(work.shared, STOP, stop or peek(work.shared, INTERRUPT) != 0)
 
 
 @njit(nogil=True, error_model="numpy", cache=True)
@@ -422,5 +268,5 @@ def run(t, threads, shape, weights, cache, slots, work, steps):
         if t == 0:
             _advance(step, steps, slots, work)
         meet(work.shared, threads)
-        if _peek(work.shared, STOP) != 0:
+        if peek(work.shared, STOP) != 0:
             break

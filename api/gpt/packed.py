@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from api.gpt.forward import Shape, Weights
+from api.gpt.buffers import Shape, Weights
 from api.gpt.gemm import pack
 from api.gpt.rowwise import GELU, GELU_TANH, RELU
 from api.gpt.shape import GPTConfig

@@ -24,7 +24,17 @@ import llvmlite.binding as llvm
 from numba.core import config
 
 HERE = Path(__file__).parent
-SOURCES = ("attention", "draw", "forward", "gemm", "processor", "rowwise", "simd")
+SOURCES = (
+    "attention",
+    "buffers",
+    "draw",
+    "forward",
+    "gemm",
+    "meeting",
+    "processor",
+    "rowwise",
+    "simd",
+)
 
 
 @dataclass(frozen=True, slots=True)
