@@ -1,21 +1,25 @@
 """The limiter's own way to Redis: a script is one command, already packed, on a warm connection.
 
-redis-py connects, authenticates and speaks TLS; what it does around every command (arguments to
-bytes one by one, a locked pool, retries, hooks) is left out: it costs more than the command.
-Every call has the time-out of the connection, none is made twice, and whatever goes wrong is
-RedisAwayError. Thread-safe: a connection is held by one call at a time.
+redis-py connects and authenticates; a command is then one write and one read (wire.py). What
+redis-py does around it (arguments to bytes one by one, a locked pool, retries, hooks) is left out:
+it costs more than the command. Every call has the time-out of the connection, none is made twice,
+and whatever goes wrong is RedisAwayError. Thread-safe: a connection is held by one call at a time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from api.limits.wire import Wire
 
 Value = str | int
 
@@ -49,10 +53,13 @@ class Script:
         sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
         self._by_sha, self._by_text = bulk("EVALSHA", sha), bulk("EVAL", self.text)
 
-    def commands(self, rest: bytes, count: int) -> tuple[bytes, bytes]:
-        """Return the command by digest and by text; `rest` is `count` values, packed."""
-        head = b"*%d\r\n" % (count + 2)
-        return head + self._by_sha + rest, head + self._by_text + rest
+    def by_sha(self, rest: bytes, count: int) -> bytes:
+        """Return the command that names the script; `rest` is `count` values, packed."""
+        return b"*%d\r\n%b%b" % (count + 2, self._by_sha, rest)
+
+    def by_text(self, rest: bytes, count: int) -> bytes:
+        """Return the command that brings the script along."""
+        return b"*%d\r\n%b%b" % (count + 2, self._by_text, rest)
 
 
 class RedisLine:
@@ -64,21 +71,23 @@ class RedisLine:
         self._redis: Any = redis.Redis.from_url(
             redis_url, protocol=2, driver_info=None, **storage_options(timeout_seconds)
         )
-        self._idle: list[Any] = []  # taken and put back by one operation each: no lock is needed
+        self._timeout_seconds = timeout_seconds
+        self._idle: list[Wire] = []  # taken and put back by one operation each: no lock is needed
 
     def run(self, script: Script, rest: bytes, count: int) -> Any:
         """Return a script's answer. Raise RedisAwayError."""
-        by_sha, by_text = script.commands(rest, count)
         try:
-            connection = self._connection()
-            try:
-                answer = self._ask(connection, by_sha)
-            except redis.exceptions.NoScriptError:
+            wire = self._wire()
+            answer = wire.ask(script.by_sha(rest, count))
+            if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
                 # A Redis that is new, or was emptied: once, with the whole text.
-                answer = self._ask(connection, by_text)
-            self._idle.append(connection)
-        except redis.RedisError as exc:
+                answer = wire.ask(script.by_text(rest, count))
+        except (redis.RedisError, hiredis.HiredisError, OSError) as exc:
             raise RedisAwayError(f"{type(exc).__name__}: {exc}") from exc
+        if isinstance(answer, hiredis.ReplyError):
+            wire.close()  # read only, say: the name may lead to another server by now
+            raise RedisAwayError(f"{type(answer).__name__}: {answer}") from answer
+        self._idle.append(wire)
         return answer
 
     def read_hashes(self, names: Iterable[str]) -> list[dict[bytes, bytes]]:
@@ -101,25 +110,16 @@ class RedisLine:
 
     def close(self) -> None:
         while self._idle:
-            self._idle.pop().disconnect()
+            self._idle.pop().close()
         self._redis.close()
 
-    def _connection(self) -> Any:
+    def _wire(self) -> Wire:
         """Return a connection with nothing to read: one that Redis closed meanwhile opens anew."""
-        try:
-            connection = self._idle.pop()
-        except IndexError:
-            pool = self._redis.connection_pool
-            return pool.connection_class(**pool.connection_kwargs)
-        try:
-            stale = connection.can_read(0)
-        except (redis.ConnectionError, redis.TimeoutError, OSError):
-            stale = True
-        if stale:
-            connection.disconnect()
-        return connection
-
-    @staticmethod
-    def _ask(connection: Any, command: bytes) -> Any:
-        connection.send_packed_command((command,), check_health=False)
-        return connection.read_response()
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread took the last one
+                wire = self._idle.pop()
+                if not wire.stale():
+                    return wire
+                wire.close()
+        pool = self._redis.connection_pool
+        return Wire(pool.connection_class(**pool.connection_kwargs), self._timeout_seconds)

@@ -17,6 +17,7 @@ from api.limits.limiter import TIMEOUT_SECONDS, LimiterEvent, RedisLimiter
 from api.limits.policy import Decision, Once
 from api.limits.questions import Asked
 from api.limits.redis_line import storage_options
+from api.limits.wire import FRESH_SECONDS
 from auth.principal import Principal, Rotation, SecretRole
 from tests.support.callers import caller, plan_of
 from tests.support.redis_server import RedisServer
@@ -167,6 +168,7 @@ def test_a_connection_that_redis_closed_meanwhile_is_no_outage(outage):
         assert ask(limiter).allowed
         with redis.Redis.from_url(outage.server.url) as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        time.sleep(FRESH_SECONDS)
     assert ask(limiter).allowed
     assert outage.events == Counter()
 
