@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import structlog
 from flask import Flask, Response, g, request
@@ -69,6 +70,13 @@ EXPOSED_HEADERS = (
 log = structlog.get_logger()
 
 
+class _App(Flask):
+    """Flask, told that no view and no hook is a coroutine: it looks at each on each request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        return func
+
+
 def create_app(
     settings: Settings,
     *,
@@ -84,7 +92,7 @@ def create_app(
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Flask:
     """Return the app. Its parts are `app.extensions["quillgate"]`."""
-    app = Flask("quillgate", static_folder=None)
+    app = _App("quillgate", static_folder=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = bool(settings.cors_origins)
     app.config["MAX_CONTENT_LENGTH"] = guards.MAX_BODY_BYTES
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it

@@ -8,7 +8,6 @@ after the body was read and the cost is known.
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,6 +18,7 @@ from werkzeug.exceptions import ClientDisconnected
 from api import trace_context
 from api.access import Access, access_of, current_access
 from api.errors import FieldError, ProblemError
+from api.ids import unique
 from api.parts import Service, service
 from api.schemas import B, parse
 from api.telemetry import child
@@ -59,7 +59,7 @@ def json_body(schema: type[B]) -> B:
     except ClientDisconnected:
         body = b""
     request.environ.get(RECEIVED, lambda: None)()
-    if len(body) != (request.content_length or 0):
+    if len(body) != (content_length(request.environ) or 0):
         if service().lifecycle.draining:  # this process cut it off: no fault of the caller's
             raise ProblemError("draining")
         raise ProblemError("bad_request", "The body is shorter than its Content-Length.")
@@ -96,14 +96,12 @@ def _guard() -> None:
 
 def _begin(environ: dict[str, Any], known: Any, parts: Service) -> None:
     inbound = environ.get("HTTP_X_REQUEST_ID", "")
-    request_id = inbound if REQUEST_ID.fullmatch(inbound) else secrets.token_hex(16)
+    request_id = inbound if REQUEST_ID.fullmatch(inbound) else unique(32)
     known.request_id = request_id
     known.started = parts.monotonic()
     known.answer_headers = {}
     known.log_fields = {"request_id": request_id}
-    known.trace = trace_context.read(
-        environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", "")
-    )
+    known.trace = trace_context.of(environ)
     if known.trace is not None:
         known.log_fields |= known.trace.log_fields(parts.settings.auth.gcp_project)
 
@@ -112,15 +110,21 @@ def _check_body_size(asked: Request, access: Access) -> None:
     """Refuse before a byte is read; Flask would cut a chunked body short without a word."""
     if "HTTP_TRANSFER_ENCODING" in asked.environ:
         raise ProblemError("length_required")
-    length = asked.content_length
+    length = content_length(asked.environ)
     if length is None and access.body is not None and access.body_required:
         raise ProblemError("length_required")
     if length is not None and length > MAX_BODY_BYTES:
         raise ProblemError("body_too_large")
 
 
+def content_length(environ: dict[str, Any]) -> int | None:
+    """Return what the request says its body has; gunicorn has refused what is no number."""
+    length = environ.get("CONTENT_LENGTH", "")
+    return int(length) if length.isdecimal() else None
+
+
 def _check_media_type(asked: Request, access: Access) -> None:
-    if access.body is None or (not access.body_required and not asked.content_length):
+    if access.body is None or (not access.body_required and not content_length(asked.environ)):
         return
     if asked.environ.get("CONTENT_TYPE") == "application/json":
         return  # as nearly everybody spells it
@@ -131,16 +135,19 @@ def _check_media_type(asked: Request, access: Access) -> None:
 def presented_key(*, bearer: bool) -> str | None:
     """Return the one key on the request. Raise ProblemError invalid_key if there are more."""
     environ = request.environ
-    found = [environ["HTTP_X_API_KEY"]] if "HTTP_X_API_KEY" in environ else []
-    scheme, _, token = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-    token = token.strip() if scheme.lower() == "bearer" else ""
-    # Where no bearer key is read, one of ours beside the other is still a second key; a platform's
-    # own token (Cloud Run's IAM) is not.
-    if token and (bearer or (found and token.startswith(OUR_KEYS))):
-        found.append(token)
-    if len(found) > 1 or any("," in key for key in found):  # WSGI joins repeated fields by comma
+    key: str | None = environ.get("HTTP_X_API_KEY")
+    if "HTTP_AUTHORIZATION" in environ:
+        scheme, _, token = environ["HTTP_AUTHORIZATION"].partition(" ")
+        token = token.strip() if scheme.lower() == "bearer" else ""
+        # Where no bearer key is read, one of ours beside the other is still a second key; a
+        # platform's own token (Cloud Run's IAM) is not.
+        if token and key is not None and (bearer or token.startswith(OUR_KEYS)):
+            raise refuse_key(service(), "more_than_one")
+        if token and bearer:
+            key = token
+    if key is not None and "," in key:  # WSGI joins repeated fields by comma
         raise refuse_key(service(), "more_than_one")
-    return found[0] if found else None
+    return key
 
 
 def reauthenticate(parts: Service) -> Principal:

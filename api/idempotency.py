@@ -28,11 +28,11 @@ def once(body: Body, seed: int) -> Once | None:
 
     `seed` was drawn for it. Raise ProblemError invalid_request.
     """
-    values = request.headers.getlist(HEADER)
-    if not values:
+    value = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    if value is None:
         return None
-    match = _KEY.fullmatch(values[0])
-    if match is None or len(values) > 1:
+    match = _KEY.fullmatch(value)
+    if match is None:
         rule = "must be one string of 1 to 255 printable ASCII characters"
         raise ProblemError("invalid_request", errors=[FieldError(HEADER, rule)])
     key = match[1] or match[2]

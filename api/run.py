@@ -8,7 +8,6 @@ metrics. A caller who reads too slowly or left is not waited for.
 from __future__ import annotations
 
 import contextlib
-import secrets
 import socket
 import threading
 import time
@@ -27,6 +26,7 @@ from api.gpt.request import (
     GenerationRequest,
     NotEncodableError,
 )
+from api.ids import unique
 from api.lifecycle import Generation, GenerationResult
 from api.limits.policy import Once
 from api.parts import Service
@@ -192,7 +192,7 @@ def start(parts: Service, wanted: Wanted, once: Once | None = None, *, streamed:
     principal = admission.principal
     if admission.seed is not None:
         wanted = replace(wanted, seed=admission.seed)
-    run_id = f"gen_{secrets.token_hex(12)}"
+    run_id = f"gen_{unique(24)}"
     try:
         generation = engine.submit(
             GenerationRequest(

@@ -7,9 +7,11 @@ no path around the rule exists. Nothing here can fail a request.
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from collections.abc import MutableMapping
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
 
@@ -36,6 +38,18 @@ def _of_the_request(_logger: object, _method: str, event: EventDict) -> EventDic
     return event
 
 
+def _time(_logger: object, _method: str, event: EventDict) -> EventDict:
+    event["time"] = datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+    return event
+
+
+_json = json.JSONEncoder(default=str)
+
+
+def _as_json(_logger: object, _method: str, event: EventDict) -> str:
+    return _json.encode(event)
+
+
 def _google_fields(_logger: object, method: str, event: EventDict) -> EventDict:
     level = event.pop("level", method)
     event["severity"] = _SEVERITY.get(level, level.upper())
@@ -52,14 +66,14 @@ def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     before: list[Any] = [
         _of_the_request,
         structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        _time,
     ]
     render: list[Any]
     if log_format == "json":
         render = [
             structlog.processors.format_exc_info,
             _google_fields,
-            structlog.processors.JSONRenderer(default=str),
+            _as_json,
             _blot_rendered,
         ]
     else:

@@ -6,7 +6,9 @@ What is malformed counts as absent: a caller's header can neither break a log li
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 # https://www.w3.org/TR/trace-context/, version 00; ids of zeros are invalid.
 _W3C = re.compile(r"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
@@ -30,6 +32,13 @@ class TraceContext:
             "logging.googleapis.com/spanId": self.span_id,
             "logging.googleapis.com/trace_sampled": self.sampled,
         }
+
+
+def of(environ: Mapping[str, Any]) -> TraceContext | None:
+    """Return the trace that a request's headers name; most have none."""
+    if "HTTP_TRACEPARENT" not in environ and "HTTP_X_CLOUD_TRACE_CONTEXT" not in environ:
+        return None
+    return read(environ.get("HTTP_TRACEPARENT", ""), environ.get("HTTP_X_CLOUD_TRACE_CONTEXT", ""))
 
 
 def read(traceparent: str, cloud_trace: str) -> TraceContext | None:

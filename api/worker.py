@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import secrets
 import socket
 import struct
 import sys
@@ -27,6 +26,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.errors import CONTENT_TYPE, ProblemError
 from api.guards import RECEIVED
+from api.ids import unique
 from api.parts import Service
 
 DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM; gunicorn lingers 2 s after this
@@ -148,7 +148,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self.log.error("Error handling request", exc_info=exc)
         else:
             self.log.info("Malformed request: %s", type(exc).__name__)
-        request_id = secrets.token_hex(16)
+        request_id = unique(32)
         body = problem.body(request_id)
         head = (
             f"HTTP/1.1 {problem.status} {problem.problem.title}\r\n"

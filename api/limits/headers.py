@@ -22,9 +22,7 @@ def response_headers(decision: Decision) -> dict[str, str]:
     headers: dict[str, str] = {}
     if decision.limits:
         tight = _tightest(decision)
-        policies = tuple(
-            (state.name, state.limit, state.window_seconds) for state in decision.limits
-        )
+        policies = tuple([(one.name, one.limit, one.window_seconds) for one in decision.limits])
         headers["RateLimit-Policy"] = _policies(policies)
         headers["RateLimit"] = ", ".join([_state(state, decision) for state in decision.limits])
         headers["X-RateLimit-Limit"] = str(tight.limit)

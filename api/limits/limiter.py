@@ -12,15 +12,15 @@ Thread-safe; needs no thread of its own.
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from api.ids import unique
 from api.limits import questions
 from api.limits.breaker import Breaker
 from api.limits.local import LocalLimiter
@@ -95,7 +95,7 @@ class RedisLimiter:
         self._breaker = Breaker(_PROBE_SECONDS, monotonic)
         self._local = LocalLimiter(clock)
         self._unsettled: deque[_Settlement] = deque()
-        self._instance = secrets.token_hex(8)
+        self._instance = unique(16)
         self._heartbeat_at = 0.0
 
     def acquire(
@@ -122,7 +122,7 @@ class RedisLimiter:
             paid_chars = max(0, seen.paid_chars)
             wanted = 0 if seen.complete else max(0, chars - paid_chars)
             # The id tells what was reserved, so a lease can be closed knowing nothing else of it.
-            lease_id = f"{secrets.token_hex(12)}.{wanted}.{lease_ms}"
+            lease_id = f"{unique(24)}.{wanted}.{lease_ms}"
             sent = self._may_ask()
             reply = None
             if sent:
@@ -264,7 +264,7 @@ class RedisLimiter:
         if sent and decision.lease is None:
             self._defer(_Settlement(lease, 0, whole=True))
         # This instance alone cannot say what is left: no numbers rather than wrong ones.
-        return replace(decision, limits=(), sunset_at=_sunset(principal))
+        return decision._replace(limits=(), sunset_at=_sunset(principal))
 
     def _redis_now(self) -> int | str:
         """Return what the scripts take for the time: nothing means Redis's own clock."""

@@ -61,8 +61,7 @@ class Once:
     seed: int  # drawn for it, unless it turns out to have one
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """What was charged for one admitted request, needed to settle it once."""
 
     lease_id: str
@@ -76,8 +75,7 @@ class Lease:
     paid_chars: int = 0  # charged for this very request before, when it was made already
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The answer to "may this request run?": of `lease` and `code` exactly one is set.
 
     (A peek charges nothing, so it has no lease; its `code` is None when the request would run.)

@@ -6,6 +6,7 @@ What of a question depends on the caller alone is packed once and remembered.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from api.limits.policy import (
@@ -156,13 +157,15 @@ def settle(
     if lease.once:
         names = (*names, record_name(lease.tenant, lease.key_id, lease.once))
         recorded = "complete" if complete else "incomplete"
-    arguments = (
-        *(clock, lease.lease_id, used_chars, 1 if whole else 0),
-        *(lease.admitted_at_ms if lease.local else 0, recorded),
+    granted_elsewhere_at = lease.admitted_at_ms if lease.local else 0
+    packed = bulk(
+        *(len(names), *names, clock, lease.lease_id, used_chars, 1 if whole else 0),
+        *(granted_elsewhere_at, recorded),
     )
-    return bulk(len(names), *names, *arguments), 1 + len(names) + len(arguments)
+    return packed, 1 + len(names) + 6
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def state_names(tenant: str, key_id: str, *, capped: bool) -> tuple[str, ...]:
     """Return what the scripts keep for each scope: the key and, if it has caps, its tenant."""
     key = f"{tenant_base(tenant)}:{key_id}"

@@ -39,7 +39,11 @@ def storage_options(timeout_seconds: float) -> dict[str, Any]:
 
 def bulk(*values: Value) -> bytes:
     """Return values as Redis reads them in a command."""
-    raws = [str(value).encode() for value in values]
+    texts = [str(value) for value in values]
+    packed = "".join([f"${len(text)}\r\n{text}\r\n" for text in texts])
+    if packed.isascii():  # as good as always: then characters are bytes
+        return packed.encode("ascii")
+    raws = [text.encode() for text in texts]
     return b"".join([b"$%d\r\n%b\r\n" % (len(raw), raw) for raw in raws])
 
 

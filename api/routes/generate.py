@@ -51,6 +51,8 @@ def generate() -> Response:
 
 def _dry_run() -> bool:
     """Return whether only to foretell. A value that means nothing is no request to charge."""
+    if not request.query_string:
+        return False
     value = request.args.get("dry_run", "0")
     if value not in {"0", "1"}:
         raise ProblemError("invalid_request", errors=[FieldError("dry_run", "must be 0 or 1")])
@@ -77,7 +79,10 @@ def _foretell(chars: int) -> Response:
 
 
 def _accepts_events() -> bool:
-    return "text/event-stream" in request.accept_mimetypes.values()
+    # Parsed only where it can matter: most callers name no type or JSON.
+    return "event-stream" in request.environ.get("HTTP_ACCEPT", "").lower() and (
+        "text/event-stream" in request.accept_mimetypes.values()
+    )
 
 
 def _stream(run: Run) -> Response:

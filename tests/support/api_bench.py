@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -98,7 +98,7 @@ class FakeLimiter:
         once: Once | None = None,
     ) -> Decision:
         if self.refusal is not None:
-            return replace(self.refusal, keyring_version=self.keyring_version)
+            return self.refusal._replace(keyring_version=self.keyring_version)
         self.acquired.append(chars)
         lease = Lease(f"lease-{len(self.acquired)}", principal.tenant, principal.key_id, chars, 0)
         return Decision(lease=lease, keyring_version=self.keyring_version, sunset_at=self.sunset_at)
