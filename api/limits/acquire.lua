@@ -158,9 +158,11 @@ local function admit(scope)
   save_buckets(scope, buckets, lease_ms)
   redis.call('ZADD', scope.leases, text(now + lease_ms), lease)
   keep(scope.leases, lease_ms + LEASE_KEPT_MS)
-  count_chars(scope, now, chars)
+  count_chars(scope, window, chars)
   if redis.call('HINCRBY', scope.usage, window.day .. ':requests', 1) == 1 then
-    -- The first of a day clears what is older than the ledger reaches back.
+    -- The first of a day renews the ledger, and clears what is older than it reaches back.
+    redis.call('PEXPIRE', scope.usage, LEDGER_MS)
+    redis.call('PEXPIRE', LAST_USED, LEDGER_MS)
     local oldest = windows((window.day_number - LEDGER_DAYS) * DAY_MS)
     for _, field in ipairs(redis.call('HKEYS', scope.usage)) do
       local date = string.match(field, '^(%d+%-%d+%-?%d*):')
@@ -175,18 +177,19 @@ end
 
 -- Reading one's account and administering are uses of a key as well.
 if peeking or code == '' then
-  redis.call('HSET', LAST_USED, 'at', text(math.floor(now / 1000)), 'address', address)
-  redis.call('PEXPIRE', LAST_USED, LEDGER_MS)
+  local seconds = text(math.floor(now / 1000))
+  if redis.call('HSET', LAST_USED, 'at', seconds, 'address', address) > 0 or peeking then
+    redis.call('PEXPIRE', LAST_USED, LEDGER_MS)     -- else the first request of a day does
+  end
 end
 
 if not peeking then
   for _, scope in ipairs(scopes) do
     if code == '' then
       admit(scope)
-    else
-      redis.call('HINCRBY', scope.usage, window.day .. ':refused', 1)
+    elseif redis.call('HINCRBY', scope.usage, window.day .. ':refused', 1) == 1 then
+      redis.call('PEXPIRE', scope.usage, LEDGER_MS)
     end
-    redis.call('PEXPIRE', scope.usage, LEDGER_MS)
   end
   if code == '' and digest ~= '' then
     redis.call('HSET', record, 'lease', lease, 'until', text(now + lease_ms))

@@ -12,6 +12,7 @@
 local PARTS = 60000
 local DAY_MS = 86400000
 local SLACK_MS = 60000
+local KEPT_LONGER_MS = 3600000      -- a time-to-live is renewed once an hour, not by each request
 local LEASE_KEPT_MS = 32 * DAY_MS   -- an abandoned lease can be given back within its month
 local LEDGER_DAYS = 400
 local LEDGER_MS = string.format('%.0f', (LEDGER_DAYS + 1) * DAY_MS)
@@ -45,7 +46,7 @@ end
 -- Live at least `ms` longer; never shorten.
 local function keep(key, ms)
   if redis.call('PTTL', key) < ms then
-    redis.call('PEXPIRE', key, text(ms))
+    redis.call('PEXPIRE', key, text(ms + KEPT_LONGER_MS))
   end
 end
 
@@ -160,9 +161,8 @@ local function reserved_by(lease)
 end
 
 -- Add to the calendar windows of the moment of admission, which are the quotas and the ledger.
-local function count_chars(scope, admitted, chars)
+local function count_chars(scope, window, chars)
   if chars ~= 0 then
-    local window = windows(admitted)
     redis.call('HINCRBY', scope.usage, window.day .. ':chars', text(chars))
     redis.call('HINCRBY', scope.usage, window.month .. ':chars', text(chars))
   end
@@ -171,12 +171,14 @@ end
 -- Close a live lease that used `used` characters; `whole`: as if it had never been admitted.
 local function close_lease(scope, buckets, lease, expires, used, whole)
   local chars, lease_ms = reserved_by(lease)
-  local admitted = expires - lease_ms
   redis.call('ZREM', scope.leases, lease)
   give_back(buckets.chars, lease, chars - used)
   give_back(buckets.requests, lease, whole and 1 or 0)
-  count_chars(scope, admitted, used - chars)
-  if whole then
-    redis.call('HINCRBY', scope.usage, windows(admitted).day .. ':requests', -1)
+  if used ~= chars or whole then
+    local window = windows(expires - lease_ms)     -- of its admission
+    count_chars(scope, window, used - chars)
+    if whole then
+      redis.call('HINCRBY', scope.usage, window.day .. ':requests', -1)
+    end
   end
 end

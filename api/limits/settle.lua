@@ -23,15 +23,16 @@ local function settle(scope)
     redis.call('ZREM', scope.lapsed, lease)
     if late > now - DAY_MS then
       local _, lease_ms = reserved_by(lease)
-      count_chars(scope, late - lease_ms, used)
+      count_chars(scope, windows(late - lease_ms), used)
     end
     return 2
   end
   if whole or granted_elsewhere_at == 0 then
     return 0
   end
-  count_chars(scope, granted_elsewhere_at, used)
-  redis.call('HINCRBY', scope.usage, windows(granted_elsewhere_at).day .. ':requests', 1)
+  local window = windows(granted_elsewhere_at)
+  count_chars(scope, window, used)
+  redis.call('HINCRBY', scope.usage, window.day .. ':requests', 1)
   redis.call('PEXPIRE', scope.usage, LEDGER_MS)
   return 2
 end
