@@ -39,6 +39,7 @@ from auth.config import AuthSettings
 from auth.embedded_redis import server_binary
 from auth.stores import open_stores
 from bench.closed_loop import Load, measure
+from bench.gateway_costs import Costs, commands_per_request
 from bench.gateway_report import report
 
 ROOT = Path(__file__).parents[1]
@@ -194,25 +195,6 @@ def forget_leases(client: redis.Redis) -> None:
             client.delete(name)
 
 
-def commands_per_request(client: redis.Redis, load: Load) -> dict[str, float]:
-    """Ask a hundred times, and return what Redis says it was sent for each."""
-    sent: dict[str, float] = {}
-    for _ in range(2):  # the first warms connections and scripts, and sends the heartbeat
-        client.config_resetstat()
-        for number in range(100):
-            headers = {load.header: load.keys[number % len(load.keys)]}
-            headers["Content-Type"] = "application/json"
-            url = f"http://127.0.0.1:{load.port}{load.path}"
-            asked = urllib.request.Request(url, load.body.encode(), headers)
-            urllib.request.urlopen(asked, timeout=30).read()  # noqa: S310 - as above
-        stats: Any = client.info("commandstats")
-        sent = {
-            name: stats.get(f"cmdstat_{name}", {}).get("calls", 0) / 100
-            for name in ("evalsha", "eval", "ping", "hello", "script|load")
-        }
-    return sent
-
-
 def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) -> dict[str, Any]:
     begun = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -220,7 +202,7 @@ def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) ->
         url = f"unix://{directory}/redis.sock"
         options = ["--port", "0", "--unixsocket", f"{directory}/redis.sock", "--save", ""]
         log = directory / "redis.log"
-        stack.enter_context(started([server_binary(), *options], {}, log))
+        redis_server = stack.enter_context(started([server_binary(), *options], {}, log))
         client = redis.Redis.from_url(url)
         end = time.monotonic() + 20
         while True:
@@ -253,6 +235,7 @@ def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) ->
             for one in contenders
             if one.name in ("guarded", "generate")
         }
+        costs = Costs({"server": server.pid, "redis": redis_server.pid})
         for one in contenders:
             requests_per_second(one.load, connections, 1)
         for number in range(rounds):
@@ -261,7 +244,9 @@ def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) ->
                 contenders[number % len(contenders) :] + contenders[: number % len(contenders)]
             ):
                 forget_leases(client)
+                costs.begin()
                 per_second, bad = requests_per_second(one.load, connections, seconds)
+                costs.end(one.name, per_second * seconds)
                 one.rounds.append(round(per_second, 1))
                 one.bad += bad
                 print(f"round {number + 1}: {one.name} {per_second:.0f}/s", flush=True)
@@ -272,6 +257,7 @@ def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) ->
             "most": max(one.rounds),
             "rounds": one.rounds,
             "not_200": one.bad,
+            "processor_microseconds": {} if one.name == "litellm" else costs.of(one.name),
         }
         for one in contenders
     }

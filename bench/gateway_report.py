@@ -47,6 +47,7 @@ def report(result: dict[str, Any], out: Path) -> None:
     for name, sent in result["redis_commands_per_request"].items():
         told = ", ".join(f"{count:g} {command}" for command, count in sent.items() if count)
         lines.append(f"- {name}: {told}")
+    lines += _costs(result)
     machine = result["machine"]
     load = ", ".join(str(one) for one in machine["load_average"])
     lines += [
@@ -60,6 +61,22 @@ def report(result: dict[str, Any], out: Path) -> None:
     ]
     (out / "gateway.md").write_text("\n".join(lines), encoding="utf-8")
     _plot(result, out / "gateway.png")
+
+
+def _costs(result: dict[str, Any]) -> list[str]:
+    """Where the time goes: of each request, and how much of it is processor time of whom."""
+    contenders = result["contenders"].items()
+    rows = [(name, one) for name, one in contenders if one["processor_microseconds"]]
+    if not rows:
+        return []
+    lines = ["", "Microseconds a request, all connections together:", ""]
+    lines += ["| contender | from one answer to the next | processor: server | Redis |"]
+    lines += ["|---|---|---|---|"]
+    for name, one in rows:
+        cost = one["processor_microseconds"]
+        each = 1e6 / one["requests_per_second"]
+        lines.append(f"| {name} | {each:.0f} | {cost['server']:.0f} | {cost['redis']:.0f} |")
+    return lines
 
 
 def _plot(result: dict[str, Any], path: Path) -> None:
