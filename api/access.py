@@ -26,6 +26,7 @@ class Access:
     body: type[Body] | None = None
     body_required: bool = True
     while_draining: bool = False
+    by_address: bool = False  # each address may call it at a rate of its own
 
     @property
     def generates(self) -> bool:
@@ -38,6 +39,12 @@ V = TypeVar("V", bound=Callable[..., Any])
 def public(view: V) -> V:
     """Anyone may call it, also while the process drains."""
     view.access = Access(keyed=False, while_draining=True)  # type: ignore[attr-defined] # functions carry their policy
+    return view
+
+
+def public_by_address(view: V) -> V:
+    """Anyone may call it, each address at the rate of `throttle.PUBLIC_READS`."""
+    view.access = Access(keyed=False, while_draining=True, by_address=True)  # type: ignore[attr-defined] # as above
     return view
 
 

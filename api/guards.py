@@ -87,6 +87,8 @@ def _guard() -> None:
         raise ProblemError("draining")
     if asked.method == "OPTIONS":
         return  # a CORS preflight has no key and no body; without CORS there is no such route
+    if access.by_address:
+        parts.throttle.count_public_read()
     _check_body_size(asked, access)
     if access.keyed:
         known.principal = authenticate(parts, presented_key(bearer=access.bearer))

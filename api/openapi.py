@@ -14,6 +14,7 @@ from flask import Flask
 from api import VERSION
 from api.access import Access, access_of
 from api.errors import CATALOGUE, CONTENT_TYPE
+from api.throttle import PUBLIC_READS_USED_UP
 from auth.principal import Scope
 
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
@@ -117,6 +118,10 @@ def _operation(app: Flask, endpoint: str, access: Access) -> dict[str, Any]:
 def _responses(access: Access) -> dict[str, Any]:
     codes: list[str] = ["internal_error"]
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object"}}}
+    details = {code: problem.detail for code, problem in CATALOGUE.items()}
+    if access.by_address:
+        codes += ["rate_limited"]
+        details["rate_limited"] = PUBLIC_READS_USED_UP
     if access.keyed:
         codes += [*_KEYED, "address_not_allowed", "tenant_disabled", "too_many_failures"]
         codes += ["limiter_unavailable", "keyring_unavailable"]
@@ -132,7 +137,7 @@ def _responses(access: Access) -> dict[str, Any]:
     for status in sorted({CATALOGUE[code].status for code in codes}):
         meant = [code for code in dict.fromkeys(codes) if CATALOGUE[code].status == status]
         responses[str(status)] = {
-            "description": " ".join(f"`{c}`: {CATALOGUE[c].detail}" for c in meant),
+            "description": " ".join(f"`{c}`: {details[c]}" for c in meant),
             "content": {CONTENT_TYPE: {"schema": {"$ref": _REF.format(model="Problem")}}},
         }
     return responses

@@ -24,6 +24,7 @@ FAILED_KEYS = "30/minute"
 BLOCKED_SECONDS = 60.0  # at the longest: that minute's
 ACCOUNT_READS = "300/minute"
 PUBLIC_READS = "120/minute"  # of the documents, by address; probes (/health, /ready) are free
+PUBLIC_READS_USED_UP = "This address has read the public documents too often. Try again shortly."
 MAX_BLOCKED = 10_000
 TIMEOUT_SECONDS = 0.5  # of Redis; a refusal can wait longer than a good request may
 
@@ -82,7 +83,7 @@ class Throttle:
         self._count(
             self._public_read,
             "rate_limited",
-            "This address has read the public documents too often. Try again shortly.",
+            PUBLIC_READS_USED_UP,
         )
 
     def _count(self, hit: Callable[[], None], code: str, detail: str | None = None) -> None:

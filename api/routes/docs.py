@@ -7,10 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from api.access import public
+from api.access import public_by_address
 from api.errors import CATALOGUE
 from api.openapi import document
-from api.parts import service
 
 blueprint = Blueprint("docs", __name__)
 
@@ -24,18 +23,16 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'
 
 
 @blueprint.get("/openapi.json")
-@public
+@public_by_address
 def openapi() -> Response:
     """Describe every route, in OpenAPI 3.1."""
-    service().throttle.count_public_read()
     return jsonify(document(current_app))
 
 
 @blueprint.get("/docs")
-@public
+@public_by_address
 def docs() -> Response:
     """Show the same to a person."""
-    service().throttle.count_public_read()
     described = document(current_app)
     sections = [
         _operation(method, path, operation, described["components"]["schemas"])

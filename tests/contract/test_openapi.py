@@ -63,6 +63,19 @@ def test_every_keyed_operation_names_its_refusals(document):
                     assert set(answer["content"]) == {"application/problem+json"}
 
 
+def test_a_public_operation_names_the_rate_of_an_address(bench, document, monkeypatch):
+    """Where an address is counted, the document says so; where it is not, it does not."""
+    counted: list[str] = []
+    throttle = bench.app.extensions["quillgate"].throttle
+    monkeypatch.setattr(throttle, "count_public_read", lambda: counted.append(path))
+    named = []
+    for path, operations in document["paths"].items():
+        if "security" not in operations.get("get", {"security": []}):
+            bench.client.get(path)
+            named += [path] if "429" in operations["get"]["responses"] else []
+    assert counted == named == ["/docs", "/openapi.json"]
+
+
 def test_the_page_shows_it_all_and_loads_nothing(bench, document):
     """Each path and each code is on /docs, which may run no script and fetch nothing."""
     page = bench.client.get("/docs")
