@@ -98,6 +98,8 @@ class KeyringMachine(KeyringActors):
     def redis_is_away(self, acts: list[Act], wait: int, after: list[Act]) -> None:
         self.line.cut = True
         self.play(acts)
+        self.pass_time(wait)
+        self.ask_everything(0)
         self.line.cut = False
         self.pass_time(wait)
         self.play(after)
