@@ -41,10 +41,11 @@ def as_text(room: str, answer: Any) -> str:
         return answer
     if isinstance(answer, list):
         return table(_COLUMNS[room], answer)
+    nested = {name: rows for name, rows in answer.items() if _is_nested(name, rows)}
     lines = [
-        _field_lines({name: value for name, value in answer.items() if name not in _APART}),
+        _field_lines({n: v for n, v in answer.items() if n not in nested and n not in _APART}),
     ]
-    lines += [table(_COLUMNS[of], answer[name]) for name, of in _NESTED.items() if name in answer]
+    lines += [table(_COLUMNS[of], nested[name]) for name, of in _NESTED.items() if name in nested]
     lines += [text for name, text in SHOWN_ONCE.items() if name in answer]
     if WITHIN in answer:
         lines.append(f"The web app sees this within {answer[WITHIN]} s.")
@@ -61,7 +62,12 @@ def table(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 _NESTED = {"keys": "keys", "peppers": "pepper", "addresses": "failures"}
-_APART = (*_NESTED, "warnings", WITHIN)
+_APART = ("warnings", WITHIN)
+
+
+def _is_nested(name: str, value: Any) -> bool:
+    """Say whether a field is a table of its own; a number of the same name is a field."""
+    return name in _NESTED and isinstance(value, list)
 
 
 def _field_lines(answer: Mapping[str, Any]) -> str:

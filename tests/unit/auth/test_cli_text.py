@@ -1,0 +1,120 @@
+"""`python -m auth` without --json: every command answers a person, none with a traceback."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from auth.__main__ import main
+from auth.cli_parser import parser
+from auth.ledger import SETTLED
+
+# In an order in which each can be done; what is in braces is made beforehand.
+SESSION = (
+    "tenants list",
+    "tenants show acme",
+    "tenants set-plan acme partner",
+    "tenants set-caps acme chars_per_month=1000000",
+    "tenants disable acme",
+    "tenants enable acme",
+    "keys issue --tenant acme --name text",
+    "keys issue-many {new}",
+    "keys list",
+    "keys show {key}",
+    "keys set {key} --name other",
+    "keys set-limits {key} chars_per_day=5000",
+    "keys rotate {key}",
+    "keys cancel-rotation {key}",
+    "keys revoke {spare} --reason leaked",
+    "keys revoke-many {old}",
+    "users add mary --tenant acme",
+    "users list",
+    "users set-password mary",
+    "users set-role mary admin",
+    "users assign-key mary",
+    "users disable mary",
+    "users enable mary",
+    "pepper status",
+    "pepper rotate",
+    "pepper retire --force",
+    "audit list",
+    "audit verify",
+    "failures",
+    "usage rebuild --from-log {log}",
+    "usage export",
+    "secrets check",
+    "secrets grants",
+)
+
+
+def commands(top: argparse.ArgumentParser, said: str = "") -> Iterator[str]:
+    """Return every command that the grammar knows."""
+    deeper = [one for one in top._actions if isinstance(one, argparse._SubParsersAction)]
+    if not deeper:
+        yield said.strip()
+    for one in deeper:
+        for name, under in one.choices.items():
+            yield from commands(under, f"{said} {name}")
+
+
+@pytest.fixture
+def run(tmp_path, redis_url, monkeypatch, capsys, quick_passwords) -> Callable[..., str]:
+    """Return a function that runs a command, which must end well, and returns what it printed."""
+    monkeypatch.setenv("QUILLGATE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("REDIS_URL", redis_url)
+    monkeypatch.setenv("KEYRING_SHARDS", "2")
+    for name in ("SECRETS", "SECRETS_PREFIX", "KEY_LABEL"):
+        monkeypatch.delenv(name, raising=False)
+
+    def one(line: str, stdin: str = "") -> str:
+        monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
+        status = main(line.split())
+        printed = capsys.readouterr()
+        assert status == 0, f"{line}: {printed.err}"
+        return printed.out
+
+    return one
+
+
+def test_every_command_answers_in_text(run, tmp_path):
+    """Each command of the grammar is run once; each prints lines for a person, and no dict."""
+    assert run("tenants add acme --plan standard")
+    known = {" ".join(line.split()[:2]) for line in SESSION} | {"tenants add"}
+    assert set(commands(parser(0))) == known
+
+    issued = [json.loads(run(f"keys issue --tenant acme --name k{n} --json")) for n in range(4)]
+    key, spare, fresh, _ = (one["key_id"] for one in issued)
+    settled = {
+        **{"message": SETTLED, "tenant": "acme", "key_id": key, "lease_id": "a.40.300000"},
+        **{"admitted_at_ms": 1_795_000_000_000, "charged_chars": 40},
+    }
+    files = {
+        "new": "tenant,name,scopes\nacme,many,generate\n",
+        "old": f"key_id,reason\n{fresh},leaked\n",
+        "log": json.dumps(settled) + "\n",
+    }
+    names = {"key": key, "spare": spare}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+        names[name] = str(tmp_path / name)
+    for line in SESSION:
+        stdin = issued[3]["key"] if "assign-key" in line else ""
+        shown = run(line.format(**names), stdin)
+        assert shown.strip(), line
+        assert not re.search(r"[{}]", shown), f"{line}: {shown}"
+
+
+def test_a_ledger_rebuilt_says_how_much_it_found(run, tmp_path):
+    """The answer's `keys` is a number here, and a table in `tenants show`."""
+    run("tenants add acme")
+    log = tmp_path / "log.jsonl"
+    log.write_text("")
+    shown = run(f"usage rebuild --from-log {log}")
+    assert re.search(r"^keys +0$", shown, re.MULTILINE)
+    assert "KEY ID" in run("tenants show acme")
