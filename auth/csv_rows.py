@@ -24,7 +24,7 @@ _ANSWER_COLUMNS = ("key_id", "tenant", "name", "key", "state", "error")
 
 
 def orders(text: str, expiry: Callable[[str], int]) -> list[KeyOrder]:
-    """Return the keys to issue; lists within a column are separated by blanks."""
+    """Return the keys to issue; lists within a column are separated by blanks or commas."""
     found = []
     for number, row in _rows(text, ISSUE_COLUMNS, needed=("tenant", "name")):
         expires = row.get("expires") or ""
@@ -36,10 +36,10 @@ def orders(text: str, expiry: Callable[[str], int]) -> list[KeyOrder]:
             KeyOrder(
                 tenant=row["tenant"],
                 name=row["name"],
-                scopes=tuple((row.get("scopes") or "").split()) or DEFAULT_SCOPES,
+                scopes=_parts(row.get("scopes")) or DEFAULT_SCOPES,
                 plan=row.get("plan") or None,
                 expires_at=expires_at,
-                allowed_cidrs=tuple((row.get("cidrs") or "").split()),
+                allowed_cidrs=_parts(row.get("cidrs")),
             )
         )
     return found
@@ -65,6 +65,10 @@ def as_csv(rows: Iterable[Mapping[str, Any]]) -> str:
 def as_name(name: str) -> str:
     """Return a name that a spreadsheet takes for text, never for a formula."""
     return f"'{name}" if name.startswith(("=", "+", "-", "@")) else name
+
+
+def _parts(cell: str | None) -> tuple[str, ...]:
+    return tuple((cell or "").replace(",", " ").split())
 
 
 def _rows(

@@ -115,13 +115,16 @@ def test_a_full_shard_takes_every_revocation(world, monkeypatch):
 
 
 def test_a_csv_is_read_by_its_first_line():
-    """Columns in any order, lists separated by blanks, a BOM from a spreadsheet."""
+    """Columns in any order, lists separated by blanks or commas, a BOM from a spreadsheet."""
     text = "\ufeffname,tenant,scopes,expires,cidrs\nci,acme,generate admin,90d,10.0.0.0/8 ::1\n"
     [one] = orders(text, len)
     assert one == KeyOrder("acme", "ci", ("generate", "admin"), None, 3, ("10.0.0.0/8", "::1"))
     assert orders("tenant,name\nacme,ci\n", int)[0].scopes == (
         *("generate", "usage:read", "key:rotate"),
     )
+    joined = 'tenant,name,scopes,cidrs\nacme,ci,"generate, usage:read","10.0.0.0/8,::1"\n'
+    [one] = orders(joined, int)
+    assert (one.scopes, one.allowed_cidrs) == (("generate", "usage:read"), ("10.0.0.0/8", "::1"))
     assert revocations("key_id,reason\nAAAAAAAAAAAA,leaked\n") == [
         Revocation("AAAAAAAAAAAA", "leaked")
     ]
