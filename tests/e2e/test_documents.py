@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -69,7 +70,7 @@ def environ(live_api, fresh_key, programs) -> dict[str, str]:
     }
 
 
-def run(command: list[str], text: str, environ: dict[str, str]) -> str:
+def run(command: list[str], text: str, environ: dict[str, str], folder: Path = ROOT) -> str:
     """Give the text to an interpreter; return what it printed. It must end with status 0."""
     ours = {
         LOCAL_URL: environ["QUILLGATE_URL"],
@@ -81,7 +82,7 @@ def run(command: list[str], text: str, environ: dict[str, str]) -> str:
     done = subprocess.run(
         command,
         input=text,
-        cwd=ROOT,
+        cwd=folder,
         env=environ,
         capture_output=True,
         text=True,
@@ -107,6 +108,33 @@ def test_the_shell_commands_of_a_document_work(document, environ):
     shown = run(["bash", "-euo", "pipefail"], script, environ)
     problems = set(re.findall(r'"code": ?"(\w+)"', shown))
     assert problems <= {"invalid_request"}, shown  # one is asked for, to show what an error is
+
+
+def test_the_ledger_comes_back_from_what_cloud_logging_prints(environ, tmp_path):
+    """The block of operations.md, with a `gcloud` that prints entries as Cloud Logging has them.
+
+    It keeps `time` as the entry's own timestamp and every number as a float.
+    """
+    [block] = [b for b in ALL if b.document.name == "operations.md" and "rebuild" in b.text]
+    key_id = environ["KEY"].split("_")[2]
+    of_the_key = {"tenant": environ["TENANT"], "key_id": key_id}
+    settled = {"admitted_at_ms": 1_760_000_000_000.0, "charged_chars": 70.0, "lease_id": "a.70.3"}
+    refused = {"code": "rate_limited", "route": "/generate", "request_id": "r-1", "status": 429.0}
+    entries = [
+        {"timestamp": "2025-10-09T08:53:20.123456789Z", "jsonPayload": {**of_the_key, **line}}
+        for line in (
+            {"message": "generation.settled", **settled},
+            {"message": "request", **refused},
+        )
+    ]
+    (tmp_path / "entries.json").write_text(json.dumps(entries))
+    _script(tmp_path / "gcloud", f'exec cat "{tmp_path}/entries.json"')
+    here = {"PATH": f"{tmp_path}:{environ['PATH']}", "PYTHONPATH": str(ROOT)}
+    shown = run(["bash", "-euo", "pipefail"], block.text, {**environ, **here}, tmp_path)
+    told = dict(line.split() for line in shown.splitlines())
+    assert told == {"settled": "1", "refused": "1", "keys": "1", "chars": "70"} | {
+        "unreadable_lines": "0"
+    }
 
 
 @pytest.mark.parametrize("block", [b for b in ALL if b.language == "python"], ids=str)

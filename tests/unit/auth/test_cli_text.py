@@ -91,8 +91,12 @@ def test_every_command_answers_in_text(run, tmp_path):
     issued = [json.loads(run(f"keys issue --tenant acme --name k{n} --json")) for n in range(4)]
     key, spare, fresh, _ = (one["key_id"] for one in issued)
     settled = {
-        **{"message": SETTLED, "tenant": "acme", "key_id": key, "lease_id": "a.40.300000"},
-        **{"admitted_at_ms": 1_795_000_000_000, "charged_chars": 40},
+        "message": SETTLED,
+        "tenant": "acme",
+        "key_id": key,
+        "lease_id": "a.40.300000",
+        "admitted_at_ms": 1_795_000_000_000,
+        "charged_chars": 40,
     }
     files = {
         "new": "tenant,name,scopes\nacme,many,generate\n",
