@@ -13,12 +13,14 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PIP_NO_CACHE_DIR=1 \
     PIP_DISABLE_PIP_VERSION_CHECK=1 \
     PIP_ROOT_USER_ACTION=ignore
-RUN python3 -m venv /opt/venv
+# What a new environment brings of its own is in no lock.
+RUN python3 -m venv /opt/venv && pip uninstall --yes --quiet setuptools wheel
 
 FROM packages AS web-packages
 COPY requirements/web.txt requirements/web.txt
 RUN pip install --require-hashes --only-binary :all: -r requirements/web.txt \
-    && pip uninstall --yes --quiet pip
+    && pip uninstall --yes --quiet pip \
+    && find /opt/venv -depth -type d \( -name test -o -name tests \) -exec rm -rf {} +
 
 FROM packages AS api-packages
 ARG TORCH=torch==2.13.0
@@ -27,9 +29,11 @@ RUN pip install --no-deps --only-binary :all: \
     ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} "${TORCH}"
 COPY requirements/api.txt requirements/api.txt
 RUN pip install --require-hashes --only-binary :all: -r requirements/api.txt \
-    && pip uninstall --yes --quiet pip
+    && pip uninstall --yes --quiet pip \
+    && find /opt/venv -depth -type d \( -name test -o -name tests \) -exec rm -rf {} +
 
-# What both images have: a numeric user, a place for state, bytecode made at the build only.
+# What both images have: a numeric user, a place for state, bytecode made at the build only, and
+# not the base's own installer.
 FROM ${BASE_IMAGE} AS base
 ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONUNBUFFERED=1 \
@@ -38,7 +42,13 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     HOST=0.0.0.0 \
     LOG_FORMAT=json \
     QUILLGATE_HOME=/var/lib/quillgate
-RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/quillgate
+RUN install -d -o 10001 -g 10001 -m 0700 /var/lib/quillgate \
+    && rm -rf /usr/local/bin/pip* /usr/local/bin/wheel /usr/bin/pip* /usr/bin/wheel \
+        /usr/share/python-wheels /usr/local/lib/python3*/ensurepip /usr/lib/python3*/ensurepip \
+    && find /usr/local/lib /usr/lib/python3 -depth \( -path '*-packages/pip*' \
+        -o -path '*-packages/setuptools*' -o -path '*-packages/pkg_resources*' \
+        -o -path '*-packages/wheel*' -o -path '*-packages/_distutils_hack*' \
+        -o -path '*-packages/distutils-precedence.pth' \) -delete
 WORKDIR /app
 
 FROM base AS web
@@ -57,12 +67,14 @@ FROM base AS api
 COPY --from=api-packages /opt/venv /opt/venv
 COPY auth auth
 COPY api api
-COPY models/demo models/demo
+# Another model: put its folder into models/ and name it here, or with --build-arg.
+ARG MODEL=models/demo
+COPY ${MODEL} ${MODEL}
 # The kernels' machine code too: compiling takes seconds that a start does not have.
 RUN python -m compileall -q auth api \
     && python -c 'import auth.__main__, api.app, api.gpt.engine' \
     && python -m api.gpt.kernels every
-ENV PORT=8080
+ENV PORT=8080 MODEL_URI=${MODEL}
 EXPOSE 8080
 USER 10001:10001
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD \

@@ -37,7 +37,7 @@ def check_contents(target: str) -> None:
         raise AssertionError(f"{folder} can be written")
     for program in ("gcc", "cc", "make", "git"):
         assert shutil.which(program) is None, f"{program} is in the image"
-    assert not Path("/opt/venv/bin/pip").exists(), "the installer is in the image"
+    check_packages(target)
     found = {path.name for path in Path("/app").iterdir()}
     allowed = {"api": {"api", "auth", "models"}, "web": {"auth", "web"}}[target]
     assert found == allowed, f"/app holds {sorted(found)}"
@@ -48,6 +48,21 @@ def check_contents(target: str) -> None:
     assert has_torch == (target == "api"), f"torch: {has_torch}"
     kernels = list(Path("/app").rglob("kernels-*/*.nbc"))
     assert bool(kernels) == (target == "api"), "the generator's kernels were not compiled"
+
+
+def check_packages(target: str) -> None:
+    """No installer, of the base or of the environment; no package's own tests; nothing unlocked."""
+    for program in ("pip", "pip3", "wheel"):
+        assert shutil.which(program) is None, f"{program} is in the image"
+    for module in ("pip", "ensurepip", "wheel"):
+        assert importlib.util.find_spec(module) is None, f"{module} can be imported"
+    listed = (path for root in ("/usr", "/opt") for path in Path(root).rglob("pip-*"))
+    assert not [path for path in listed if path.suffix in {".dist-info", ".whl"}]
+    packages = Path(importlib.util.find_spec("google.auth").origin or "").parents[2]
+    tests = [path for path in packages.rglob("test*") if path.name in {"test", "tests"}]
+    assert not [path for path in tests if path.is_dir()], f"tests of packages: {tests[:3]}"
+    setuptools = {path.name for path in packages.glob("setuptools-*")}
+    assert len(setuptools) == (target == "api"), f"setuptools: {setuptools}"
 
 
 def started(command: list[str]) -> subprocess.Popen[bytes]:

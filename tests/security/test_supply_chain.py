@@ -166,8 +166,17 @@ def test_no_secret_goes_into_a_layer():
                 copied.update(word for word in line.split()[1:-1] if not word.startswith("--from"))
             if line.startswith(("ARG ", "ENV ")):
                 assert not re.search(r"(?i)(secret|key|token|passw|credential)[a-z_]*=\S", line)
-    rooms = {"api", "auth", "web", "models/demo", "/opt/venv"}
+    rooms = {"api", "auth", "web", "${MODEL}", "/opt/venv"}
     assert copied == rooms | {"requirements/api.txt", "requirements/web.txt"}
+
+
+def test_one_model_goes_in_and_is_served():
+    """The folder that MODEL names, a model's beside the demo, is what the image then serves."""
+    lines = stages()["api"]
+    [model] = [line for line in lines if line.startswith("ARG MODEL=")]
+    assert re.fullmatch(r"ARG MODEL=models/[\w.-]+", model)
+    assert "COPY ${MODEL} ${MODEL}" in lines
+    assert any("MODEL_URI=${MODEL}" in line for line in lines if line.startswith("ENV "))
 
 
 def test_no_key_is_in_the_tree():
