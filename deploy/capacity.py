@@ -24,23 +24,27 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import structlog
 
 from auth.admin import Admin
+from auth.admin_keys import KeyOrder
 from auth.audit import Actor
-from auth.config import SHARDS, AuthSettings
+from auth.config import AuthSettings
 from auth.embedded_redis import ensure
 from auth.names import Names
+from auth.propagation_keys import ledger_name
 from auth.stores import Stores, open_stores
 
 OUTPUT = Path("deploy/measured.toml")
 ROUNDS = 5
 TEXT_CHARS = 300
-KEYS = 50  # issued to see what a key costs the keyring
+KEYS = 700  # issued into one shard to see what a key costs the keyring: compressed, it is little
+LEDGER_DAYS = 400
 CALLERS = 32  # as many as the rows of an instance with two processors
 UNBOUND = """
 [unbound]
@@ -158,17 +162,31 @@ def redis_bytes(command: Callable[..., Any], key_id: str) -> int:
     )
 
 
+def ledger_bytes(command: Callable[..., Any], days: int, *, refused: bool) -> int:
+    """Return the memory of the ledger of a key that was used, and perhaps refused, every day."""
+    name, random = ledger_name("capacity", "ledger"), Random(0)  # noqa: S311 - figures
+    for number in range(days):
+        day = date(2026, 12, 31) - timedelta(days=number)
+        command("HSET", name, f"{day}:chars", random.randint(10**5, 10**6))
+        command("HSET", name, f"{day}:requests", random.randint(10**2, 10**4))
+        command("HSET", name, f"{day:%Y-%m}:chars", random.randint(10**6, 10**8))
+        if refused:
+            command("HSET", name, f"{day}:refused", random.randint(1, 10**3))
+    size = int(command("MEMORY", "USAGE", name, "SAMPLES", 0))
+    command("DEL", name)
+    return size
+
+
 def keyring_bytes(stores: Stores, admin: Admin) -> float:
-    """Return how much the keyring grows with a key, over all its shards."""
-    names, shards = Names(stores.settings.prefix), stores.settings.keyring_shards or SHARDS
+    """Return how much the keyring, of one shard here, grows with a key."""
+    shard = Names(stores.settings.prefix).shard(0)
 
     def size() -> int:
-        shown = (stores.secrets.access(names.shard(n), "current") for n in range(shards))
-        return sum(len(version.data) for version in shown)
+        return len(stores.secrets.access(shard, "current").data)
 
     before = size()
-    for number in range(KEYS):
-        admin.keys.issue("capacity", f"key-{number}", ("generate", "usage:read", "key:rotate"))
+    scopes = ("generate", "usage:read", "key:rotate")
+    admin.bulk.issue([KeyOrder("capacity", f"key-{number}", scopes) for number in range(KEYS)])
     return (size() - before) / KEYS
 
 
@@ -189,6 +207,7 @@ def measure() -> dict[str, float]:
         plans.write_text(UNBOUND, encoding="utf-8")
         environ = {
             "QUILLGATE_HOME": str(home),
+            "KEYRING_SHARDS": "1",
             "PLANS_FILE": str(plans),
             "MODEL_URI": "models/demo",
             "LOG_FORMAT": "json",
@@ -218,6 +237,12 @@ def measure() -> dict[str, float]:
             client.flushall()  # what a rush left behind ends with its leases
             calls, microseconds = redis_cost(api, client.execute_command)
             kept = redis_bytes(client.execute_command, str(issued["key_id"]))
+            ledgers = {
+                f"redis_ledger_bytes_{days}_days{'_refused' * refused}": ledger_bytes(
+                    client.execute_command, days, refused=refused
+                )
+                for days, refused in ((30, False), (LEDGER_DAYS, False), (LEDGER_DAYS, True))
+            }
         memory = resident_mib(api.process)
         stores.close()
     median = statistics.median
@@ -231,6 +256,7 @@ def measure() -> dict[str, float]:
         "redis_calls_per_request": round(calls, 2),
         "redis_microseconds_per_request": round(microseconds),
         "redis_bytes_per_key": kept,
+        **ledgers,
         "keyring_bytes_per_key": round(per_key),
     }
 

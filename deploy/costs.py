@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from deploy import secret_costs
+
 MONTH_SECONDS = 730 * 3600
 PROCESSORS = 2
 MEMORY_GIB = 2
 FULL = 0.6  # scaling out begins when an instance is this full
-SECRET_VERSIONS = 16 + 4  # shards of the keyring; tenants, users, audit, pepper
 ANSWER_BYTES = 4_000  # a streamed text of 300 characters with its headers
 
 
@@ -25,6 +26,7 @@ class Load:
 
     name: str
     texts_per_day: int
+    users: int = 0  # people with a login to the web app
 
     @property
     def per_second(self) -> float:
@@ -32,9 +34,9 @@ class Load:
 
 
 LOADS = (
-    Load("a trial", 500),
-    Load("a small product", 20_000),
-    Load("a busy one", 500_000),
+    Load("a trial", 500, users=3),
+    Load("a small product", 20_000, users=20),
+    Load("a busy one", 500_000, users=100),
 )
 
 
@@ -91,18 +93,10 @@ def around(load: Load, prices: Mapping[str, Any]) -> dict[str, float]:
     gigabytes = load.texts_per_day * MONTH_SECONDS / 86_400 * ANSWER_BYTES / 1e9
     return {
         "Redis": prices["redis"]["month"],
-        "Secret Manager": secrets_month(SECRET_VERSIONS, 10_000, prices),
-        "Fly.io": prices["fly"]["month"],
+        "Secret Manager": secret_costs.month(secret_costs.Habit(users=load.users), prices),
+        "Fly.io, one machine": prices["fly"]["month"],
         "egress": _beyond(gigabytes, 1) * prices["egress"]["cloud_run_gb"],
     }
-
-
-def secrets_month(versions: int, accesses: float, prices: Mapping[str, Any]) -> float:
-    price = prices["secret_manager"]
-    return float(
-        _beyond(versions, price["free_versions"]) * price["active_version_month"]
-        + _beyond(accesses, price["free_accesses"]) / 10_000 * price["ten_thousand_accesses"]
-    )
 
 
 def _beyond(used: float, free: float) -> float:

@@ -8,16 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from auth.config import MAX_SHARDS
-from auth.secrets import MAX_PAYLOAD_BYTES
-from deploy.costs import FULL, secrets_month, texts_per_second
+from auth.config import SHARDS as DEFAULT_SHARDS
+from deploy import secret_costs
+from deploy.costs import FULL, texts_per_second
 
-SHARDS = 16  # the default
-# Keys are spread over the shards by hash: the fullest holds more than its share.
-SKEW = 1.5
-# A rotation holds two secrets, and a document must be writable during it.
-HEADROOM = 1.4
 CHANGES_A_DAY = 0.02  # of all keys: each issued, rotated or revoked about every seven weeks
-DAYS = 30.4
+STARTS_A_DAY = 10  # each instance is replaced so often
+REDIS_FULL = 0.7  # of an instance's memory: the rest is its own, and for a bad day
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -40,12 +38,37 @@ def keyring(
 ) -> Keyring:
     """Return the keyring of so many keys, read by so many instances."""
     size = keys * float(measured["keyring_bytes_per_key"])
-    needed = max(SHARDS, math.ceil(size * SKEW * HEADROOM / MAX_PAYLOAD_BYTES))
+    needed = max(DEFAULT_SHARDS, math.ceil(keys / secret_costs.keys_a_shard(measured)))
     shards = 2 ** math.ceil(math.log2(needed))
-    starts = instances * 10 * DAYS  # each instance is replaced ten times a day
-    changes = keys * CHANGES_A_DAY * DAYS * instances
-    accesses = starts * (shards + 3) + changes
-    return Keyring(keys, shards, round(size), accesses, secrets_month(shards + 4, accesses, prices))
+    habit = secret_costs.Habit(
+        shards=shards,
+        starts_a_day=instances * STARTS_A_DAY,
+        changes_a_day=keys * CHANGES_A_DAY,
+        instances=instances,
+    )
+    accesses, dollars = habit.accesses_a_month, secret_costs.month(habit, prices)
+    return Keyring(keys, shards, round(size), accesses, dollars)
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the ledgers and buckets of so many keys in daily use take of Redis."""
+
+    keys: int
+    month_bytes: float  # after 30 days
+    full_bytes: float  # after the 400 days for which the ledger is kept
+    refused_bytes: float  # ... and each key was refused something on each of them
+    capacity_gb: int  # of the instance that holds it
+
+
+def memory(keys: int, measured: Mapping[str, Any]) -> Memory:
+    """Return the Redis memory of so many keys, each used every day."""
+    beside = float(measured["redis_bytes_per_key"])
+    month, full, refused = (
+        keys * (beside + float(measured[f"redis_ledger_bytes_{after}"]))
+        for after in ("30_days", "400_days", "400_days_refused")
+    )
+    return Memory(keys, month, full, refused, max(1, math.ceil(refused / REDIS_FULL / GIB)))
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from deploy import costs, sizing
+from deploy import costs, secret_costs, sizing
 
-DOCUMENTS = (Path("docs/deploy.md"), Path("docs/scaling.md"))
+DOCUMENTS = tuple(Path("docs") / f"{name}.md" for name in ("deploy", "scaling", "secret-manager"))
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -72,10 +72,14 @@ def months() -> str:
 def price_list() -> str:
     rows = []
     for group, prices in read("prices.toml").items():
-        named = (f"{name} {price:,.8g}" for name, price in prices.items() if name != "seen")
+        named = []
+        for name, price in prices.items():
+            if name not in ("seen", "assumed"):
+                mark = " (assumed)" if name in prices["assumed"] else ""
+                named.append(f"{name} {price:,.8g}{mark}")
         rows.append([cell.replace("_", " ") for cell in (group, "<br>".join(named))])
         rows[-1].append(prices["seen"])
-    return table(["what", "$", "where it was read"], rows)
+    return table(["what", "$", "where and when it was read"], rows)
 
 
 def figures() -> str:
@@ -130,11 +134,35 @@ def traffics() -> str:
     return table(head, rows)
 
 
+def memories() -> str:
+    measured = read("measured.toml")
+    rows = []
+    for keys in (10, 100, 1_000, 10_000, 100_000):
+        one = sizing.memory(keys, measured)
+        held = (one.month_bytes, one.full_bytes, one.refused_bytes)
+        rows.append([f"{keys:,}", *map(_mebibytes, held), f"{one.capacity_gb} GB"])
+    head = ["keys in daily use", "after 30 days", "after 400 days", "... refused daily too"]
+    return table([*head, "`--size`"], rows)
+
+
+def secrets() -> str:
+    prices, measured = read("prices.toml"), read("measured.toml")
+    at_ease = secret_costs.keys_a_shard(measured)
+    rows = []
+    for shards in (4, 16, 64, 256):
+        habit = secret_costs.Habit(shards=shards)
+        year = 12 * secret_costs.month(habit, prices)
+        rows.append([shards, f"{shards * at_ease:,}", f"{habit.versions:.0f}", f"{year:.0f}"])
+    return table(["shards", "keys, at ease", "versions kept", "$ a year"], rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "months": months,
     "prices": price_list,
     "figures": figures,
     "keyrings": keyrings,
+    "memory": memories,
+    "secrets": secrets,
     "traffic": traffics,
 }
 
@@ -142,6 +170,10 @@ TABLES: dict[str, Callable[[], str]] = {
 def filled(document: str) -> str:
     """Return the document with every table computed anew."""
     return _TABLE.sub(lambda found: found[1] + TABLES[found[2]]() + found[3], document)
+
+
+def _mebibytes(size: float) -> str:
+    return f"{size / 2**20:,.1f} MiB" if size < 2**30 else f"{size / 2**30:,.1f} GiB"
 
 
 def _money(dollars: float) -> str:

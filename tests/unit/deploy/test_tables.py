@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import redis
 
-from deploy import costs, sizing, tables
+from auth.documents import KEPT_BYTES
+from auth.secrets import MAX_PAYLOAD_BYTES
+from deploy import capacity, costs, secret_costs, sizing, tables
 
 ROOT = Path(__file__).parents[3]
 PRICES = {
@@ -41,7 +46,11 @@ MEASURED = {
     "smallest_requests_per_second": 100,
     "redis_calls_per_request": 2,
     "redis_microseconds_per_request": 100,
-    "keyring_bytes_per_key": 200,
+    "redis_bytes_per_key": 500,
+    "redis_ledger_bytes_30_days": 1_500,
+    "redis_ledger_bytes_400_days": 67_000,
+    "redis_ledger_bytes_400_days_refused": 112_000,
+    "keyring_bytes_per_key": 64,
 }
 
 
@@ -53,10 +62,16 @@ def test_the_documents_hold_what_is_computed(document):
     assert "<!-- table:" in text
 
 
-def test_every_price_says_where_it_was_read():
-    """No group of prices is without its source."""
+def test_every_price_was_read_on_a_day_or_is_marked_as_assumed():
+    """A group of which anything was read names where and when; all else says so in the table."""
+    shown = tables.price_list()
     for name, group in tables.read("prices.toml").items():
-        assert group["seen"], name
+        prices = set(group) - {"seen", "assumed"}
+        assert set(group["assumed"]) <= prices, name
+        if set(group["assumed"]) != prices:
+            assert re.search(r"read 20\d\d-\d\d-\d\d|copy of \w+ 20\d\d", group["seen"]), name
+        for one in group["assumed"]:
+            assert re.search(rf"\b{one.replace('_', ' ')} [\d.,e-]+ \(assumed\)", shown), one
 
 
 def test_an_idle_service_costs_nothing_and_a_kept_instance_its_idle_price():
@@ -93,7 +108,37 @@ def test_a_keyring_gets_the_shards_that_its_keys_need():
     small = sizing.keyring(10, 1, PRICES, MEASURED)
     assert small.shards == 16
     large = sizing.keyring(100_000, 1, PRICES, MEASURED)
-    assert large.shards == 1024
-    assert large.bytes / large.shards * sizing.SKEW * sizing.HEADROOM < 65_536
+    assert large.shards == 256
+    room = MAX_PAYLOAD_BYTES - KEPT_BYTES
+    assert large.bytes / large.shards * secret_costs.SKEW * secret_costs.HEADROOM < room
     assert large.fits
     assert not sizing.keyring(1_000_000, 1, PRICES, MEASURED).fits
+
+
+def test_the_secrets_follow_shards_users_and_changes():
+    """A shard more is a version more; a user two; the first six are free; requests cost nothing."""
+    quiet = secret_costs.Habit(users=0, starts_a_day=0, changes_a_day=0)
+    one_more = replace(quiet, shards=17)
+    extra = secret_costs.month(one_more, PRICES) - secret_costs.month(quiet, PRICES)
+    assert extra == pytest.approx(0.06)
+    assert replace(quiet, users=1).versions - quiet.versions == 2
+    assert secret_costs.month(replace(quiet, shards=1), PRICES) == 0
+    assert quiet.versions == 16 + len(secret_costs.SINGLE)
+
+
+def test_a_ledgers_memory_is_sized_for_its_worst():
+    """The instance that is recommended holds 400 days with refusals and stays 30 % empty."""
+    one = sizing.memory(10_000, MEASURED)
+    assert one.full_bytes == 10_000 * 67_500
+    assert one.refused_bytes <= one.capacity_gb * 2**30 * sizing.REDIS_FULL
+    assert one.refused_bytes > (one.capacity_gb - 1) * 2**30 * sizing.REDIS_FULL
+
+
+def test_a_ledger_of_400_days_takes_what_the_tables_say(own_redis):
+    """MEMORY USAGE of the real Redis is within a tenth of the figure, with and without refusals."""
+    measured = tables.read("measured.toml")
+    with redis.Redis.from_url(own_redis.url) as client:
+        for refused in (False, True):
+            found = capacity.ledger_bytes(client.execute_command, 400, refused=refused)
+            told = measured[f"redis_ledger_bytes_400_days{'_refused' * refused}"]
+            assert found == pytest.approx(told, rel=0.1)
