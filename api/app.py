@@ -104,12 +104,14 @@ def create_app(
         )
     metrics = metrics or Metrics()
     metrics.watch_keyring(keyring)
+    lifecycle = Lifecycle(load_engine=load_engine, keyring=keyring)
+    metrics.watch_model(lambda: lifecycle.model_check)
     guards.register(app)  # before flask-limiter, whose hook runs after ours
     app.extensions["quillgate"] = Service(
         settings=settings,
         keyring=keyring,
         limiter=limiter,
-        lifecycle=Lifecycle(load_engine=load_engine, keyring=keyring),
+        lifecycle=lifecycle,
         throttle=Throttle(
             redis_url,
             redis_timeout_seconds=settings.redis_timeout_seconds,

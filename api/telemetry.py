@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Callable, MutableMapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
@@ -186,6 +186,14 @@ class Metrics:
             "1 while the newest keyring cannot be read and an older one serves.",
             registry=self.registry,
         ).set_function(lambda: keyring.problem is not None)
+
+    def watch_model(self, check: Callable[[], str]) -> None:
+        """Show whether there is a model to generate with, as /ready says it at each scrape."""
+        Gauge(
+            "quillgate_model_ready",
+            "1: this instance can generate; 0: its model loads, or failed.",
+            registry=self.registry,
+        ).set_function(lambda: check() == "ok")
 
     def refusals(self) -> dict[str, int]:
         """Return how often each code was answered since the start."""

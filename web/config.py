@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from auth.config import AuthSettings, SettingsError, choice, integer
 
 MIN_SESSION_KEY_CHARS = 32
-MAX_PROXY_HOPS = 8
+MAX_PROXY_HOPS = 10  # as the API
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 __all__ = ["SettingsError", "WebSettings"]

@@ -30,9 +30,10 @@ CLOUD_PROGRAMS = {
     ".venv/bin/python",
 }
 
+NAMES = (*("deploy", "limits", "operations", "partners", "rotation", "scaling", "secret-manager"),)
 DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")),
-    *(ROOT / "docs" / f"{name}.md" for name in ("deploy", "operations", "partners", "scaling")),
+    *(ROOT / "docs" / f"{name}.md" for name in NAMES),
     *sorted((ROOT / "docs" / "adr").glob("*.md")),
 ]
 ALL = [block for document in DOCUMENTS for block in blocks(document)]

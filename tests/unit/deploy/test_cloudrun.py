@@ -97,6 +97,9 @@ def test_the_file_and_the_command_are_one_service(service, revision, container, 
     assert flags["memory"] == limits["memory"]
     assert int(flags["concurrency"]) == revision["containerConcurrency"]
     assert int(flags["timeout"]) == revision["timeoutSeconds"]
+    assert ("no-invoker-iam-check" in flags) == (
+        service["metadata"]["annotations"]["run.googleapis.com/invoker-iam-disabled"] == "true"
+    )
     assert flags["min-instances"] == notes["autoscaling.knative.dev/minScale"]
     assert flags["max-instances"] == notes["autoscaling.knative.dev/maxScale"]
     assert ("cpu-throttling" in flags) == (notes["run.googleapis.com/cpu-throttling"] == "true")
@@ -118,11 +121,34 @@ def test_the_file_and_the_command_are_one_service(service, revision, container, 
         }
 
 
+def test_the_one_with_a_collector_is_the_same_service(service):
+    """It differs in the processor between requests, the port that is scraped, and the collector."""
+    other = yaml.safe_load((ROOT / "deploy" / "cloudrun-metrics.yaml").read_text())
+    notes = other["spec"]["template"]["metadata"]["annotations"]
+    assert notes.pop("run.googleapis.com/container-dependencies") == '{"collector":["api"]}'
+    assert notes["run.googleapis.com/cpu-throttling"] == "false"
+    notes["run.googleapis.com/cpu-throttling"] = "true"
+    revision = other["spec"]["template"]["spec"]
+    api, collector = revision["containers"]
+    [port] = [one for one in api["env"] if one["name"] == "METRICS_PORT"]
+    api["env"].remove(port)
+    [volume] = revision.pop("volumes")
+    revision["containers"] = [api]
+    assert other == service
+
+    told = yaml.safe_load((ROOT / "deploy" / "prometheus" / "run-monitoring.yaml").read_text())
+    [endpoint] = told["spec"]["endpoints"]
+    assert (str(endpoint["port"]), endpoint["path"]) == (port["value"], "/metrics")
+    [mount] = collector["volumeMounts"]
+    assert (collector["name"], mount["name"]) == ("collector", volume["name"])
+    assert mount["mountPath"] + volume["secret"]["items"][0]["path"] == "/etc/rungmp/config.yaml"
+
+
 def test_every_flag_is_explained(flags):
     """The table under the command has a line for each flag and each setting that is no default."""
     text = (ROOT / "docs" / "deploy.md").read_text()
     explained = set(re.findall(r"`--([a-z-]+)", text))
-    assert set(flags) - {"region", "set-env-vars"} <= explained
+    assert set(flags) - {"region", "set-env-vars"} <= explained, "in the table or the text"
     assert "| `TRUSTED_PROXY_HOPS=1` |" in text
 
 

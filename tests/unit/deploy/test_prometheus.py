@@ -28,6 +28,7 @@ def exported() -> set[str]:
     """Return the names of all series that the service exports."""
     metrics = Metrics()
     metrics.watch_keyring(_Keyring())
+    metrics.watch_model(lambda: "ok")
     names = set()
     for family in metrics.registry.collect():
         names |= {sample.name for sample in family.samples} | {family.name}
@@ -61,11 +62,23 @@ def test_every_metric_that_is_asked_for_exists(exported, rules, panels):
 def test_every_label_value_that_is_asked_for_can_come(rules):
     """The codes and events in the rules are ones that the service uses."""
     from api.errors import CATALOGUE
+    from api.gpt.request import FinishReason
     from api.limits.limiter import LimiterEvent
 
     text = " ".join(rule["expr"] for rule in rules)
     assert set(re.findall(r'code="(\w+)"', text)) <= set(CATALOGUE)
     assert set(re.findall(r'event="(\w+)"', text)) <= {event.value for event in LimiterEvent}
+    assert set(re.findall(r'finish="(\w+)"', text)) <= {reason.value for reason in FinishReason}
+
+
+def test_a_model_that_cannot_generate_is_a_zero():
+    """`quillgate_model_ready` follows what /ready says of the model: 1 for ok, else 0."""
+    metrics, said = Metrics(), ["loading"]
+    metrics.watch_model(lambda: said[0])
+    shown = []
+    for said[0] in ("loading", "ok", "failed: a file is missing"):
+        shown.append(metrics.registry.get_sample_value("quillgate_model_ready"))
+    assert shown == [0, 1, 0]
 
 
 def test_every_alert_says_what_to_do(rules):
@@ -81,12 +94,15 @@ def test_every_alert_says_what_to_do(rules):
 
 
 def test_each_alert_is_tested_silent_and_firing(rules):
-    """alerts_test.yml names each alert in its quiet hour, and counts them all in its bad one."""
-    quiet, bad = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
+    """alerts_test.yml names each alert in its quiet hour, and each fires in one of the others."""
+    quiet, bad, silent = yaml.safe_load((FOLDER / "alerts_test.yml").read_text())["tests"]
     names = {rule["alert"] for rule in rules}
     assert {test["alertname"] for test in quiet["alert_rule_test"]} == names
     [counted] = bad["promql_expr_test"]
-    assert counted["exp_samples"][0]["value"] == len(names)
+    [in_silence] = silent["promql_expr_test"]
+    heard = {sample["labels"] for sample in in_silence["exp_samples"]}
+    assert any("QuillgateGone" in labels for labels in heard)
+    assert counted["exp_samples"][0]["value"] == len(names) - 1  # nothing is gone in a bad hour
 
 
 def test_promtool_agrees():
