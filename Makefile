@@ -76,12 +76,7 @@ image-test: ## start both images from their own, read-only file systems and use 
 	@$(PYTHON) -m deploy.image test
 
 sbom: $(STAMP) ## write what the images hold to dist/*.cdx.json (CycloneDX)
-	@mkdir -p $(SBOM)
-	@for image in api web; do \
-	  { cat requirements/$$image.txt; test $$image = web || echo '$(TORCH)'; } | \
-	  $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible \
-	    --output-file $(SBOM)/quillgate-$$image.cdx.json - || exit 1; \
-	done
+	@$(BIN)/python -m deploy.sbom $(SBOM) '$(TORCH)'
 
 bench: $(BENCH_STAMP) ## measure engine, service and gateway beside their peers; write bench/results/ (ROUNDS=7)
 	@$(BENCH)/bin/python -m bench.engine --out bench/results --rounds $(ROUNDS) $(ARGS)

@@ -13,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.error
 import urllib.request
@@ -58,7 +59,7 @@ def check_packages(target: str) -> None:
         assert importlib.util.find_spec(module) is None, f"{module} can be imported"
     listed = (path for root in ("/usr", "/opt") for path in Path(root).rglob("pip-*"))
     assert not [path for path in listed if path.suffix in {".dist-info", ".whl"}]
-    packages = Path(importlib.util.find_spec("google.auth").origin or "").parents[2]
+    packages = Path(sysconfig.get_path("purelib"))
     tests = [path for path in packages.rglob("test*") if path.name in {"test", "tests"}]
     assert not [path for path in tests if path.is_dir()], f"tests of packages: {tests[:3]}"
     setuptools = {path.name for path in packages.glob("setuptools-*")}
