@@ -78,7 +78,7 @@ image-test: ## start both images from their own, read-only file systems and use 
 sbom: $(STAMP) ## write what the images hold to dist/*.cdx.json (CycloneDX)
 	@$(BIN)/python -m deploy.sbom $(SBOM) '$(TORCH)'
 
-bench: $(BENCH_STAMP) ## measure engine, service and gateway beside their peers; write bench/results/ (ROUNDS=7)
+bench: $(BENCH_STAMP) ## measure engine, service and gateway beside their peers; write bench/results/ and README's tables (ROUNDS=7)
 	@$(BENCH)/bin/python -m bench.engine --out bench/results --rounds $(ROUNDS) $(ARGS)
 	@$(BENCH)/bin/python -m bench.service --out bench/results --rounds $(ROUNDS)
 	@$(BENCH)/bin/python -m bench.gateway --out bench/results --rounds $(ROUNDS)

@@ -13,9 +13,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from deploy import costs, secret_costs, sizing
+from deploy import costs, secret_costs, sizing, speed
 
-DOCUMENTS = tuple(Path("docs") / f"{name}.md" for name in ("deploy", "scaling", "secret-manager"))
+DOCUMENTS = (
+    Path("README.md"),
+    *(Path("docs") / f"{name}.md" for name in ("deploy", "scaling", "secret-manager")),
+)
 _TABLE = re.compile(r"(<!-- table: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -156,6 +159,16 @@ def secrets() -> str:
     return table(["shards", "keys, at ease", "versions kept", "$ a year"], rows)
 
 
+def speeds() -> str:
+    return table(
+        ["", *(f"{n} at a time" for n in speed.AT_A_TIME)], speed.engines(speed.read("engine"))
+    )
+
+
+def served() -> str:
+    return table(["in one run", ""], speed.service(speed.read("service")))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "months": months,
     "prices": price_list,
@@ -163,6 +176,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "keyrings": keyrings,
     "memory": memories,
     "secrets": secrets,
+    "service": served,
+    "speed": speeds,
     "traffic": traffics,
 }
 

@@ -8,12 +8,16 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from auth.__main__ import main
+from auth.api_key import mint
 from auth.cli_parser import parser
 from auth.ledger import SETTLED
+
+ROOT = Path(__file__).parents[3]
 
 # In an order in which each can be done; what is in braces is made beforehand.
 SESSION = (
@@ -122,3 +126,30 @@ def test_a_ledger_rebuilt_says_how_much_it_found(run, tmp_path):
     shown = run(f"usage rebuild --from-log {log}")
     assert re.search(r"^keys +0$", shown, re.MULTILINE)
     assert "KEY ID" in run("tenants show acme")
+
+
+def test_what_works_through_the_api_is_what_the_documents_say(monkeypatch, capsys, tmp_path):
+    """docs/deploy.md's table: asked of an API that nobody serves, a command either tries to reach
+    it or says that the API cannot do that."""
+    text = (ROOT / "docs" / "deploy.md").read_text()
+    rows = dict(
+        re.findall(r"^\| (through the API|directly only)[^|]*\| (.*) \|$", text, re.MULTILINE)
+    )
+    told = {row: re.findall(r"`([a-z ]+?)(?: \.\.\.)?`", cell) for row, cell in rows.items()}
+    monkeypatch.setenv("QUILLGATE_ADMIN_KEY", mint("live").reveal())
+    monkeypatch.setattr(sys, "stdin", io.StringIO("x\n"))
+    for name, held in (
+        ("new", "tenant,name\na,b\n"),
+        ("old", "key_id\nAAAAAAAAAAAA\n"),
+        ("log", ""),
+    ):
+        (tmp_path / name).write_text(held)
+    files = {name: str(tmp_path / name) for name in ("new", "old", "log")}
+    for line in SESSION:
+        words = line.format(key="AAAAAAAAAAAA", spare="BBBBBBBBBBBB", **files).split()
+        assert main([*words, "--api", "http://127.0.0.1:9"]) == 1
+        printed = capsys.readouterr()
+        cannot = "the API cannot do that" in printed.err
+        row = "directly only" if cannot else "through the API"
+        assert cannot or "did not answer" in printed.err + printed.out, line
+        assert any(line.startswith(one) for one in told[row]), f"{line}: {row}"

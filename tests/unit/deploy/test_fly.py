@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -40,3 +41,12 @@ def test_sessions_are_kept_and_streams_get_their_time(fly):
     assert check["path"] == "/_stcore/health"
     [machine] = fly["vm"]
     assert machine["memory"] == "512mb"
+
+
+def test_the_documented_deploy_makes_one_machine():
+    """Every `fly deploy` that is shown says so: without, a first deploy makes two."""
+    for name in ("fly.toml", "docs/deploy.md"):
+        text = (ROOT / name).read_text().replace("\\\n", " ")
+        typed = [line for line in text.splitlines() if re.match(r"(#   )?fly deploy ", line)]
+        assert typed
+        assert all("--ha=false" in line for line in typed), typed

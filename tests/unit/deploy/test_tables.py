@@ -12,7 +12,7 @@ import redis
 
 from auth.documents import KEPT_BYTES
 from auth.secrets import MAX_PAYLOAD_BYTES
-from deploy import capacity, costs, secret_costs, sizing, tables
+from deploy import capacity, costs, secret_costs, sizing, speed, tables
 
 ROOT = Path(__file__).parents[3]
 PRICES = {
@@ -124,6 +124,27 @@ def test_the_secrets_follow_shards_users_and_changes():
     assert replace(quiet, users=1).versions - quiet.versions == 2
     assert secret_costs.month(replace(quiet, shards=1), PRICES) == 0
     assert quiet.versions == 16 + len(secret_costs.SINGLE)
+
+
+def test_the_speeds_are_the_best_of_each_kind_and_medians_of_one_run():
+    """A peer is shown at its best for each size; the service beside the engine of the same run."""
+
+    def kind(*rates):
+        return {
+            size: {"chars_per_second": rate}
+            for size, rate in zip(speed.AT_A_TIME, rates, strict=True)
+        }
+
+    names = ("quillgate int8", "CTranslate2 int8", "transformers generate")
+    found = {name: kind(1, 1, 1) for name in names}
+    found |= {"llama.cpp f32": kind(5, 6, 9000), "llama.cpp q8_0": kind(7, 4, 8)}
+    assert speed.engines({"engines": found})[1][1:] == ["7", "6", "9,000"]
+    results = {
+        "http": {"http_chars_per_second": [5, 1, 3000], "raw_chars_per_second": [9, 7, 8]},
+        "start": {"ready_seconds": 2, "import_torch_seconds": 3},
+        "memory": {"after_all_mb": 244},
+    }
+    assert [row[1] for row in speed.service(results)] == ["5", "8", "2 s", "3 s", "244 MB"]
 
 
 def test_a_ledgers_memory_is_sized_for_its_worst():
