@@ -183,6 +183,16 @@ def test_no_command_stands_outside_a_fence(document):
     assert not re.findall(r"(?<=\n\n) {4,}\S.*", outside)
 
 
+def test_every_symptom_says_what_is_seen_why_and_what_to_do():
+    """operations.md at three in the morning: no entry leaves one of the three out."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    symptoms = re.findall(r"^### (.+)\n((?:(?!##).*\n)*)", text, re.MULTILINE)
+    assert len(symptoms) > 20
+    for title, entry in symptoms:
+        found = re.findall(r"^\*\*(See|Why|Do)\*\*:", entry, re.MULTILINE)
+        assert found == ["See", "Why", "Do"], title
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_links_lead_somewhere(document):
     """Every relative link and picture is a file, and every anchor a heading."""
