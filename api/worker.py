@@ -1,5 +1,6 @@
-"""gunicorn's threaded worker, taught four things: to drain, to bound slow callers, to speak
-problem+json when HTTP itself is malformed, and to end on Ctrl-C without waiting for streams.
+"""gunicorn's threaded worker, taught five things: to drain, to bound slow callers, to speak
+problem+json when HTTP itself is malformed, to end on Ctrl-C without waiting for streams, and to
+keep the threads that serve on one processor.
 
 Draining: SIGTERM turns new work away (503, the listener stays open so that the answer arrives)
 while running streams get `DRAIN_SECONDS` and their last event; only then does gunicorn's own
@@ -18,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask
@@ -27,6 +29,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from api.errors import CONTENT_TYPE, ProblemError
 from api.guards import RECEIVED
 from api.ids import unique
+from api.one_processor import OneProcessor
 from api.parts import Service
 
 DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM; gunicorn lingers 2 s after this
@@ -47,6 +50,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         self._receiving: dict[socket.socket, float] = {}  # until when a request must be read
         self._leaving = False
         self._parts: Service | None = None
+        self._processor = OneProcessor()
 
     def init_process(self) -> None:
         for listener in self.sockets:
@@ -113,6 +117,18 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._cut(lambda _deadline: True)
             self.method_queue.defer(lambda: None)  # wake the loop
 
+    # One processor
+
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self.cfg.threads, initializer=self._processor.join)
+
+    def run(self) -> None:
+        self._processor.join()
+        super().run()
+
+    def notify(self) -> None:
+        """Tell gunicorn's master nothing: with `timeout` 0 it does not ask."""
+
     # Slow callers
 
     def handle(self, conn: TConn) -> Any:
@@ -126,8 +142,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._receiving.pop(conn.sock, None)
 
     def murder_pending(self) -> None:
-        """Runs about once a second in gunicorn's loop."""
+        """Runs at least once a second in gunicorn's loop."""
         super().murder_pending()
+        self._processor.look()
         now = time.monotonic()
         self._cut(lambda deadline: deadline < now)
 
