@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 
+from tests.support.waiting import wait_until
 from tests.support.web_server import WebServer
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
@@ -19,20 +18,12 @@ def edge(web_home, fake_api, edge_proxy):
     server.stop()
 
 
-def _wait_until(holds):
-    for _ in range(1500):
-        if holds():
-            return
-        threading.Event().wait(0.02)
-    raise AssertionError("it never came true")
-
-
 def test_the_cookie_is_secure_and_recognised_after_a_reload(edge, web_home, open_tab):
     """It has the __Host- name, and page, WebSocket and route agree on it; logout clears it."""
     tab = open_tab(edge.url)
     tab.log_in(web_home.ada.name, web_home.ada.password)
     tab.button("Generate Text").wait_for()
-    _wait_until(tab.session_cookie)
+    wait_until(tab.session_cookie)
     cookie = tab.session_cookie()
     assert cookie["name"] == "__Host-quillgate"
     assert cookie["secure"]
@@ -41,7 +32,7 @@ def test_the_cookie_is_secure_and_recognised_after_a_reload(edge, web_home, open
     tab.button("Generate Text").wait_for()
     tab.button("Logout").click()
     tab.field("Username").wait_for()
-    _wait_until(lambda: not tab.session_cookie())
+    wait_until(lambda: not tab.session_cookie())
     assert tab.complaints == []
 
 

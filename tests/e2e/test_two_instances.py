@@ -7,39 +7,16 @@ import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
-
 from tests.support.cli import auth
-from tests.support.plans import TEN_A_MINUTE, WIDE
 
 
-@pytest.fixture
-def world(tmp_path, redis_url, tiny_model):
-    """Return the environment that both processes and the command line share."""
-    plans = tmp_path / "plans.toml"
-    plans.write_text(TEN_A_MINUTE + WIDE)
-    environ = {
-        "QUILLGATE_HOME": str(tmp_path / "home"),
-        "REDIS_URL": redis_url,
-        "MODEL_URI": str(tiny_model),
-        "PLANS_FILE": str(plans),
-        "QUEUE_LIMIT": "200",
-    }
-    auth(environ, "tenants", "add", "acme", "--plan", "wide")
-    return environ
-
-
-def issue(environ, plan):
-    return auth(environ, "keys", "issue", "--tenant", "acme", "--name", plan, "--plan", plan)
-
-
-def test_a_hundred_requests_at_once_admit_exactly_the_quota(world, api_server):
+def test_a_hundred_requests_at_once_admit_exactly_the_quota(world, issue, api_server):
     """10 requests a minute are 10 over both processes together, however they arrive.
 
     A bucket of 10 a minute gives one back every 6 s, so a machine on which the burst itself
     takes that long may admit just as many more, and no other.
     """
-    key = issue(world, "ten")["key"]
+    key = issue("ten")["key"]
     servers = [api_server(**world), api_server(**world)]
     barrier = threading.Barrier(100)
 
@@ -86,9 +63,9 @@ class Loop(threading.Thread):
         self.join(30)
 
 
-def test_rotation_refuses_no_request_and_revocation_every_next_one(world, api_server):
+def test_rotation_refuses_no_request_and_revocation_every_next_one(world, issue, api_server):
     """A client on the old key loses nothing in the overlap; a revoked key is dead at once."""
-    issued = issue(world, "wide")
+    issued = issue("wide")
     old, key_id = issued["key"], issued["key_id"]
     servers = [api_server(**world), api_server(**world)]
 
@@ -112,10 +89,10 @@ def test_rotation_refuses_no_request_and_revocation_every_next_one(world, api_se
         assert {answer.json()["code"] for answer in refused} == {"invalid_key"}
 
 
-def test_a_key_just_issued_works_at_once_on_both(world, api_server):
+def test_a_key_just_issued_works_at_once_on_both(world, issue, api_server):
     """Instances that were running before a key existed accept its very first request."""
     servers = [api_server(**world), api_server(**world)]
-    key = issue(world, "wide")["key"]
+    key = issue("wide")["key"]
     assert [server.post("/generate", key, num_chars=1).status_code for server in servers] == [
         200,
         200,

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 
 import httpx
 import pytest
 
 from tests.support.fake_api import Behaviour, Refusal
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
-
-
-def _wait_until(holds):
-    for _ in range(1500):
-        if holds():
-            return
-        threading.Event().wait(0.02)
-    raise AssertionError("it never came true")
 
 
 @pytest.fixture
@@ -37,7 +29,7 @@ def _logged_in(open_tab, server, person, **context):
 def test_the_session_cookie_is_out_of_reach_and_survives_a_reload(web_server, web_home, open_tab):
     """HttpOnly, SameSite=Strict, eight hours; scripts see nothing of it; a reload stays in."""
     tab = _logged_in(open_tab, web_server, web_home.ada)
-    _wait_until(tab.session_cookie)
+    wait_until(tab.session_cookie)
     cookie = tab.session_cookie()
     assert cookie["httpOnly"]
     assert cookie["sameSite"] == "Strict"
@@ -50,7 +42,7 @@ def test_the_session_cookie_is_out_of_reach_and_survives_a_reload(web_server, we
 def test_a_copied_cookie_is_dead_after_logout_and_after_a_restart(web_server, web_home, open_tab):
     """Replaying it shows the login form."""
     tab = _logged_in(open_tab, web_server, web_home.ada)
-    _wait_until(tab.session_cookie)
+    wait_until(tab.session_cookie)
     copied = tab.session_cookie()
 
     def replayed():
@@ -62,7 +54,7 @@ def test_a_copied_cookie_is_dead_after_logout_and_after_a_restart(web_server, we
     replayed().button("Generate Text").wait_for()  # a copy works while the login lasts
     tab.button("Logout").click()
     tab.field("Username").wait_for()
-    _wait_until(lambda: not tab.session_cookie())
+    wait_until(lambda: not tab.session_cookie())
     replayed().field("Username").wait_for()
     web_server.stop()
     web_server.start()
@@ -72,7 +64,7 @@ def test_a_copied_cookie_is_dead_after_logout_and_after_a_restart(web_server, we
 def test_logout_in_one_tab_ends_the_other(web_server, web_home, open_tab):
     """A second tab shows the form at its next action."""
     tab = _logged_in(open_tab, web_server, web_home.ada)
-    _wait_until(tab.session_cookie)
+    wait_until(tab.session_cookie)
     second = tab.context.new_page()
     second.goto(web_server.url)
     second.get_by_role("button", name="Generate Text").wait_for()
@@ -162,7 +154,7 @@ def test_stop_keeps_the_text_even_when_the_api_is_silent(told_api, adas_tab):
         adas_tab.page.locator("[data-testid=stCode] code").first.text_content()
         == told_api.behaviour.text[:30]
     )
-    _wait_until(lambda: told_api.disconnects == 1)
+    wait_until(lambda: told_api.disconnects == 1)
 
 
 def test_closing_the_tab_ends_the_generation(told_api, adas_tab):
@@ -171,7 +163,7 @@ def test_closing_the_tab_ends_the_generation(told_api, adas_tab):
     adas_tab.button("Generate Text").click()
     adas_tab.sees("Shall I")
     adas_tab.page.close()
-    _wait_until(lambda: told_api.disconnects == 1)
+    wait_until(lambda: told_api.disconnects == 1)
 
 
 def test_a_generation_goes_on_while_one_looks_at_another_page(told_api, adas_tab):
@@ -181,7 +173,7 @@ def test_a_generation_goes_on_while_one_looks_at_another_page(told_api, adas_tab
     adas_tab.sees("Shall I")
     adas_tab.page.get_by_role("link", name="My API key").click()
     adas_tab.sees("It stays on the server")
-    _wait_until(lambda: told_api.finished == 1)
+    wait_until(lambda: told_api.finished == 1)
     adas_tab.page.get_by_role("link", name="Custom GPT Model").click()
     adas_tab.sees("finished · 200 of 200 characters")
 
@@ -216,7 +208,7 @@ def test_the_keyboard_generates_and_stops(told_api, adas_tab):
 def test_after_a_restart_the_first_click_works(web_server, web_home, told_api, open_tab):
     """A tab that was open stays logged in and generates."""
     tab = _logged_in(open_tab, web_server, web_home.ada)
-    _wait_until(tab.session_cookie)
+    wait_until(tab.session_cookie)
     web_server.stop()
     web_server.start()
     tab.page.wait_for_timeout(3000)  # the tab reconnects by itself

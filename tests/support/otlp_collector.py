@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -14,6 +13,8 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+
+from tests.support.waiting import wait_until
 
 
 class OtlpCollector:
@@ -31,10 +32,7 @@ class OtlpCollector:
         self._server.server_close()
 
     def wait_for(self, holds: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 30
-        while not holds():
-            assert time.monotonic() < deadline, self.spans
-            time.sleep(0.02)
+        wait_until(holds, "what the spans are waited for")
 
     def _take(self, path: str, body: bytes) -> None:
         assert path == "/v1/traces"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import pytest
 
 from api.errors import ProblemError
 from api.lifecycle import Lifecycle, ModelUnusableError
 from tests.support.scripted_engine import ScriptedEngine
+from tests.support.waiting import wait_until
 
 
 class Keyring:
@@ -20,13 +20,6 @@ class Keyring:
         self.loads += 1
         if self.loads <= self.failures:
             raise RuntimeError("the store is away")
-
-
-def until(condition):
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_model_loads_beside_the_service():
@@ -45,7 +38,7 @@ def test_a_model_loads_beside_the_service():
         lifecycle.engine()
     assert caught.value.code == "model_loading"
     go.set()
-    until(lambda: lifecycle.model_check == "ok")
+    wait_until(lambda: lifecycle.model_check == "ok")
     assert lifecycle.engine().model_name == "scripted"
 
 
@@ -57,7 +50,7 @@ def test_a_model_that_cannot_be_loaded_says_why():
 
     lifecycle = Lifecycle(load_engine=load, keyring=Keyring())
     lifecycle.start()
-    until(lambda: lifecycle.model_check.startswith("failed"))
+    wait_until(lambda: lifecycle.model_check.startswith("failed"))
     assert "SHA-256" in lifecycle.model_check
     with pytest.raises(ProblemError):
         lifecycle.engine()
@@ -71,7 +64,7 @@ def test_a_fault_while_loading_says_only_its_kind():
 
     lifecycle = Lifecycle(load_engine=load, keyring=Keyring())
     lifecycle.start()
-    until(lambda: lifecycle.model_check.startswith("failed"))
+    wait_until(lambda: lifecycle.model_check.startswith("failed"))
     assert lifecycle.model_check == "failed: RuntimeError"
 
 
@@ -81,7 +74,7 @@ def test_a_keyring_that_is_away_is_tried_again():
     waits = []
     lifecycle = Lifecycle(load_engine=ScriptedEngine, keyring=keyring, sleep=waits.append)
     lifecycle.start()
-    until(lambda: keyring.loads == 4)
+    wait_until(lambda: keyring.loads == 4)
     assert len(waits) == 3
 
 
@@ -90,7 +83,7 @@ def test_an_engine_that_stopped_is_not_used():
     engine = ScriptedEngine()
     lifecycle = Lifecycle(load_engine=lambda: engine, keyring=Keyring())
     lifecycle.start()
-    until(lambda: lifecycle.model_check == "ok")
+    wait_until(lambda: lifecycle.model_check == "ok")
     engine.healthy = False
     assert lifecycle.model_check.startswith("failed")
     with pytest.raises(ProblemError):
@@ -101,7 +94,7 @@ def test_draining_is_one_way_and_waits_for_what_runs():
     """A second call waits for the first and changes nothing."""
     lifecycle = Lifecycle(load_engine=ScriptedEngine, keyring=Keyring())
     lifecycle.start()
-    until(lambda: lifecycle.model_check == "ok")
+    wait_until(lambda: lifecycle.model_check == "ok")
     assert not lifecycle.draining
     lifecycle.drain(0.1)
     lifecycle.drain(0.1)

@@ -16,6 +16,7 @@ import redis
 
 from auth import embedded_redis
 from auth.embedded_redis import EmbeddedRedisError, ensure
+from tests.support.waiting import wait_until
 
 USER = """
 import os, sys
@@ -41,13 +42,6 @@ def is_up(url: str) -> bool:
             return bool(client.ping())
         except redis.ConnectionError:
             return False
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The engine: every request is answered once, whatever happens; what cannot be done is refused."""
 
 import threading
-import time
 from dataclasses import replace
 
 import numpy as np
@@ -22,6 +21,7 @@ from api.gpt.request import (
 )
 from api.gpt.shape import GPTConfig
 from api.gpt.tokenizer import CharTokenizer
+from tests.support.waiting import wait_until
 
 WAIT = 60.0  # seconds: far beyond what is needed, so that a hang fails instead of hanging
 
@@ -71,14 +71,6 @@ class Hold:
 def ask(name="r", *, num_chars=20, prompt="\n", **more):
     more = {"tenant": "t", "seed": 1, **more}
     return GenerationRequest(str(name), prompt=prompt, num_chars=num_chars, **more)
-
-
-def until(condition):
-    """Wait for a condition that another thread brings about."""
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline, "it never came about"
-        time.sleep(0.001)
 
 
 def test_the_text_has_as_many_characters_as_asked_for(make):
@@ -164,7 +156,7 @@ def test_a_full_queue_refuses(make):
     hold = Hold(engine)
     engine.start()
     running = engine.submit(ask(0))
-    until(lambda: engine.stats().running == 1)
+    wait_until(lambda: engine.stats().running == 1)
     waiting = [engine.submit(ask(1)), engine.submit(ask(2))]
     with pytest.raises(EngineRefusedError) as refusal:
         engine.submit(ask(3))  # the tenant's bound
@@ -183,10 +175,10 @@ def test_an_aborted_row_leaves_within_one_step(make):
     engine.start()
     first, second = engine.submit(ask(1, num_chars=10_000)), engine.submit(ask(2))
     hold.go(3)
-    until(lambda: hold.steps == 3)
+    wait_until(lambda: hold.steps == 3)
     first.abort()
     hold.go(2)
-    until(lambda: hold.steps == 5)
+    wait_until(lambda: hold.steps == 5)
     assert first.result(WAIT).finish_reason is FinishReason.ABORTED
     assert first.result(WAIT).generated_chars <= 4
     assert engine.stats().waiting == 0, "the slot was not given on"
@@ -200,7 +192,7 @@ def test_an_aborted_request_leaves_the_queue_at_once(make):
     hold = Hold(engine)
     engine.start()
     engine.submit(ask(1))
-    until(lambda: engine.stats().running == 1)
+    wait_until(lambda: engine.stats().running == 1)
     engine.submit(ask(2)).abort()
     third = engine.submit(ask(3))
     hold.go_on()
@@ -214,17 +206,17 @@ def test_a_deadline_ends_a_running_and_a_waiting_request(make):
     hold = Hold(engine)
     engine.start()
     running = engine.submit(ask(1, num_chars=10_000, deadline=1010.0))
-    until(lambda: engine.stats().running == 1)
+    wait_until(lambda: engine.stats().running == 1)
     waiting = engine.submit(ask(2, deadline=1010.0))
     hold.go(5)
-    until(lambda: hold.steps == 5)
+    wait_until(lambda: hold.steps == 5)
     now[0] = 1010.0
     hold.go_on()
     for generation in (running, waiting):
         assert generation.result(WAIT).finish_reason is FinishReason.DEADLINE
     assert 0 < running.result(WAIT).generated_chars < 20
     assert waiting.result(WAIT).text == ""
-    until(lambda: engine.stats().running == 0)
+    wait_until(lambda: engine.stats().running == 0)
 
 
 def test_a_request_that_would_wait_past_its_deadline_is_refused(make):
@@ -251,7 +243,7 @@ def test_a_slow_reader_is_cut_and_the_others_are_not(make):
     slow._unread_limit = 50
     quick = engine.submit(ask("quick", num_chars=400))
     assert quick.result(WAIT).generated_chars == 400
-    until(lambda: slow.ended)
+    wait_until(lambda: slow.ended)
     assert slow.result(WAIT).finish_reason is FinishReason.ABORTED
     assert slow.result(WAIT).generated_chars < 50 + 2 * MOST_STEPS
 
@@ -264,7 +256,7 @@ def test_a_failing_step_is_answered_to_every_request(make, caplog, monkeypatch):
     engine.start()
     assert engine.healthy
     generations = [engine.submit(ask(i)) for i in range(3)]
-    until(lambda: engine.stats().running == 1)
+    wait_until(lambda: engine.stats().running == 1)
 
     def fail(_steps):
         raise RuntimeError("the arithmetic broke")
@@ -300,11 +292,11 @@ def test_after_a_failure_the_engine_begins_again(mode, make, caplog, monkeypatch
         assert engine.submit(ask(f"f{failure}")).result(WAIT).finish_reason is FinishReason.ERROR
         monkeypatch.undo()
         monkeypatch.setattr("api.gpt.engine.RESTART_SECONDS", 0.0)
-        until(lambda: engine.healthy)
+        wait_until(lambda: engine.healthy)
         assert engine.submit(ask(f"s{failure}", num_chars=100)).result(WAIT).text == text
     monkeypatch.setattr(engine._decoder, "run", fail)
     assert engine.submit(ask("last")).result(WAIT).finish_reason is FinishReason.ERROR
-    until(lambda: not engine._thread.is_alive())
+    wait_until(lambda: not engine._thread.is_alive())
     assert not engine.healthy
     assert "too often" in caplog.text
 
@@ -337,7 +329,7 @@ def test_who_was_preempted_goes_on_without_a_trace(mode, make):
     wanted = [ask(f"w{i}", num_chars=1500, seed=i) for i in range(2)]
     alone = [engine.submit(request).result(WAIT).text for request in wanted]
     long = [engine.submit(replace(r, request_id=f"l{i}")) for i, r in enumerate(wanted)]
-    until(lambda: all(generation._chars for generation in long))
+    wait_until(lambda: all(generation._chars for generation in long))
     for other in range(3):
         quick = engine.submit(ask(f"q{other}", tenant="other", num_chars=3))
         assert quick.result(WAIT).generated_chars == 3
@@ -357,7 +349,7 @@ def test_a_model_that_breaks_is_an_error_and_no_text(mode, make):
     result = engine.submit(ask()).result(WAIT)
     assert result.finish_reason is FinishReason.ERROR
     assert result.text == ""
-    until(lambda: not engine.healthy)
+    wait_until(lambda: not engine.healthy)
 
 
 def test_draining_lets_the_running_end_and_takes_nothing_new(make):
@@ -369,7 +361,7 @@ def test_draining_lets_the_running_end_and_takes_nothing_new(make):
     drained = []
     draining = threading.Thread(target=lambda: drained.append(engine.drain(WAIT)))
     draining.start()
-    until(lambda: engine._state == "draining")
+    wait_until(lambda: engine._state == "draining")
     with pytest.raises(EngineRefusedError) as refusal:
         engine.submit(ask("late"))
     assert refusal.value.code == "draining"
@@ -386,7 +378,7 @@ def test_a_drain_that_runs_out_of_time_ends_the_rest(make):
     engine.start()
     generations = [engine.submit(ask(i, num_chars=500)) for i in range(3)]
     hold.go(4)
-    until(lambda: hold.steps == 4)
+    wait_until(lambda: hold.steps == 4)
     assert not engine.drain(0.0)
     for generation in generations:
         assert generation.result(WAIT).finish_reason is FinishReason.DRAINING
@@ -424,6 +416,6 @@ def test_the_numbers_add_up(make):
     engine = make()
     for i in range(3):
         engine.submit(ask(i, num_chars=50)).result(WAIT)
-    until(lambda: engine.stats().running == 0)
+    wait_until(lambda: engine.stats().running == 0)
     stats = engine.stats()
     assert (stats.slots, stats.running, stats.waiting, stats.generated_chars) == (2, 0, 0, 150)

@@ -15,6 +15,7 @@ import pytest
 
 from api.gpt import checkpoint, model_source
 from api.gpt.model_source import ModelSourceError, directory_of
+from tests.support.waiting import wait_until
 
 RANGE = 4096
 names = (f"model-{n}" for n in itertools.count())
@@ -135,13 +136,6 @@ def stopped_at(home, size):
     """Say whether more than so many bytes of the weights have been written."""
     found = list((home / "models").glob("*.partial/model.safetensors"))
     return bool(found) and found[0].stat().st_size > size
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def later_range(head, start):

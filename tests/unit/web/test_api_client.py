@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from tests.support.fake_api import Behaviour, Refusal
+from tests.support.waiting import wait_until
 from web.api_client import ApiClient, ApiError, Timeouts
 
 QUICK = Timeouts(connect=1.0, first_byte=1.0, silence=0.3, short_answer=1.0)
@@ -157,7 +158,7 @@ def test_closing_wakes_a_reader_that_waits_and_the_api_notices(fake_api):
     assert got_text.wait(5)
     call.close()
     assert ended.wait(5)
-    _wait_until(lambda: fake_api.disconnects == 1)
+    wait_until(lambda: fake_api.disconnects == 1)
 
 
 def test_a_call_that_was_closed_early_is_never_sent(api, fake_api):
@@ -167,11 +168,3 @@ def test_a_call_that_was_closed_early_is_never_sent(api, fake_api):
     call.close()
     assert _error(call.events("k", BODY)).code == "unreachable"
     assert fake_api.calls == []
-
-
-def _wait_until(holds):
-    for _ in range(500):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came true")

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from tests.support.fake_api import Behaviour, Refusal
+from tests.support.waiting import wait_until
 from tests.support.web_parts import Clock
 from web.accounts import Accounts
 from web.api_client import ApiClient, Timeouts
@@ -45,14 +46,6 @@ def _until(runs, run_id, holds):
     raise AssertionError(f"it never came true: {view}")
 
 
-def _wait_until(holds):
-    for _ in range(1000):
-        if holds():
-            return
-        threading.Event().wait(0.01)
-    raise AssertionError("it never came true")
-
-
 def test_a_run_ends_with_all_its_text_and_the_apis_summary(runs, fake_api):
     """The text is exactly what was sent."""
     view = _until(runs, _start(runs), lambda v: not v.running)
@@ -76,7 +69,7 @@ def test_stop_keeps_the_text_and_the_api_sees_the_disconnect_even_when_it_is_sil
     runs.stop(run_id)
     view = runs.view(run_id)
     assert (view.state, len(view.text)) == (RunState.STOPPED, 20)
-    _wait_until(lambda: fake_api.disconnects == 1)
+    wait_until(lambda: fake_api.disconnects == 1)
     assert runs.view(run_id).state is RunState.STOPPED
 
 
@@ -87,7 +80,7 @@ def test_nothing_is_added_after_a_stop(runs, fake_api):
     _until(runs, run_id, lambda v: v.text)
     runs.stop(run_id)
     text = runs.view(run_id).text
-    _wait_until(lambda: fake_api.disconnects == 1)
+    wait_until(lambda: fake_api.disconnects == 1)
     assert runs.view(run_id).text == text
 
 
@@ -152,7 +145,7 @@ def test_a_gone_tab_ends_its_run_after_a_few_seconds_and_is_forgotten_later(
     clock.now += 0.1
     runs.sweep()
     assert runs.view(run_id).state is RunState.STOPPED
-    _wait_until(lambda: fake_api.disconnects == 1)
+    wait_until(lambda: fake_api.disconnects == 1)
     clock.now += FORGET_SECONDS
     runs.sweep()
     assert runs.view(run_id) is None
@@ -177,7 +170,7 @@ def test_a_tab_has_one_run_at_a_time(runs, fake_api):
     second = _start(runs)
     assert runs.view(first) is None
     assert runs.view(second) is not None
-    _wait_until(lambda: fake_api.disconnects == 1)
+    wait_until(lambda: fake_api.disconnects == 1)
 
 
 def test_unknown_runs_are_none(runs):
@@ -197,7 +190,7 @@ def test_the_end_of_the_process_ends_every_run(runs, fake_api, monkeypatch):
     stop.set()
     runs.keep_swept(stop)
     assert runs.view(run_id).state is RunState.STOPPED
-    _wait_until(lambda: fake_api.disconnects == 1)
+    wait_until(lambda: fake_api.disconnects == 1)
 
 
 def test_no_run_holds_a_key(runs, users):
