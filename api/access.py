@@ -1,11 +1,11 @@
-"""Who may call a view, and with what body: said where the view is, by `public` or `requires`.
+"""Who may call a view, with what body and query: said at the view by `public` or `requires`.
 
 A view that says nothing cannot be registered: `check_policies` stops the start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -25,6 +25,7 @@ class Access:
     bearer: bool = False  # the key may also come as `Authorization: Bearer`
     body: type[Body] | None = None
     body_required: bool = True
+    query: frozenset[str] = frozenset()  # the parameters that it knows, each once at most
     while_draining: bool = False
     by_address: bool = False  # each address may call it at a rate of its own
 
@@ -54,9 +55,17 @@ def requires(
     bearer: bool = False,
     body: type[Body] | None = None,
     body_required: bool = True,
+    query: Iterable[str] = (),
 ) -> Callable[[V], V]:
     """Only a good key may call it, with the scope if one is named."""
-    access = Access(keyed=True, scope=scope, bearer=bearer, body=body, body_required=body_required)
+    access = Access(
+        keyed=True,
+        scope=scope,
+        bearer=bearer,
+        body=body,
+        body_required=body_required,
+        query=frozenset(query),
+    )
 
     def declare(view: V) -> V:
         view.access = access  # type: ignore[attr-defined] # as above

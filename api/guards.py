@@ -1,4 +1,4 @@
-"""What stands before every route, in order: id, routing, drain, body size, key, scope.
+"""What stands before every route, in order: id, routing, drain, body size, key, scope, query.
 
 What later code knows of the caller is `g.principal`. A bad key costs its sender's address one of
 its allowed failures (throttle.py); nothing here charges the key's plan: that is admission.py,
@@ -20,7 +20,7 @@ from api.access import Access, access_of, current_access
 from api.errors import FieldError, ProblemError
 from api.ids import unique
 from api.parts import Service, service
-from api.schemas import B, parse
+from api.schemas import B, parse, shown_field
 from api.telemetry import child
 from auth.admin import Admin
 from auth.audit import Actor
@@ -93,6 +93,7 @@ def _guard() -> None:
     if access.keyed:
         known.principal = authenticate(parts, presented_key(bearer=access.bearer))
         check_scope(known.principal, access.scope)
+        _check_query(asked, access)
     _check_media_type(asked, access)
 
 
@@ -117,6 +118,20 @@ def _check_body_size(asked: Request, access: Access) -> None:
         raise ProblemError("length_required")
     if length is not None and length > MAX_BODY_BYTES:
         raise ProblemError("body_too_large")
+
+
+def _check_query(asked: Request, access: Access) -> None:
+    """Refuse what is not known or given twice: `?dryrun=1`, ignored, would be charged for."""
+    if not asked.query_string:
+        return
+    errors = []
+    for name, values in asked.args.lists():
+        if name not in access.query:
+            errors.append(FieldError(shown_field(name), "This parameter is not known"))
+        elif len(values) > 1:
+            errors.append(FieldError(name, "must be given once"))
+    if errors:
+        raise ProblemError("invalid_request", errors=errors)
 
 
 def content_length(environ: dict[str, Any]) -> int | None:

@@ -43,7 +43,7 @@ PROBLEM: dict[str, Any] = {
 }
 
 # Refusals that any keyed route can give, and those of a route with a body or a generation.
-_KEYED = ("invalid_key", "missing_scope", "rate_limited", "draining", "body_too_large")
+_KEYED = ("invalid_key", "missing_scope", "invalid_request", "rate_limited", "draining")
 _BODY = ("malformed_json", "length_required", "unsupported_media_type", "invalid_request")
 
 
@@ -60,6 +60,10 @@ def document(app: Flask) -> dict[str, Any]:
             parameters = [
                 {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
                 for name in sorted(rule.arguments)
+            ]
+            parameters += [
+                {"name": name, "in": "query", "schema": {"type": "string"}}
+                for name in sorted(access.query)
             ]
             if parameters:
                 operation["parameters"] = parameters
@@ -123,7 +127,13 @@ def _responses(access: Access) -> dict[str, Any]:
         codes += ["rate_limited"]
         details["rate_limited"] = PUBLIC_READS_USED_UP
     if access.keyed:
-        codes += [*_KEYED, "address_not_allowed", "tenant_disabled", "too_many_failures"]
+        codes += [
+            *_KEYED,
+            "body_too_large",
+            "address_not_allowed",
+            "tenant_disabled",
+            "too_many_failures",
+        ]
         codes += ["limiter_unavailable", "keyring_unavailable"]
     if access.body is not None:
         codes += _BODY

@@ -240,12 +240,17 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
+def shown_field(name: str) -> str:
+    """Return the name that a caller gave to something, as an answer may repeat it."""
+    return name if _SHOWN_FIELD.fullmatch(name) else "(a name that is not shown)"
+
+
 def _field_errors(exc: PydanticError) -> list[FieldError]:
     """One error per field: the branches of a union each report their own."""
     found: dict[str, str] = {}
     for error in exc.errors(include_input=False, include_url=False, include_context=False):
         field = str(error["loc"][0]) if error["loc"] else "body"
-        field = field if _SHOWN_FIELD.fullmatch(field) else "(a name that is not shown)"
+        field = shown_field(field)
         message = "This field is not known" if error["type"] == "extra_forbidden" else error["msg"]
         found[field] = f"{found[field]}; or: {message}" if field in found else message
     return [FieldError(field, message) for field, message in found.items()]

@@ -74,7 +74,7 @@ def change_tenant(tenant: str) -> Response:
 
 
 @blueprint.get("/keys")
-@requires(Scope.ADMIN)
+@requires(Scope.ADMIN, query=("tenant", "unused_days"))
 def list_keys() -> Response:
     """List keys: all, a `tenant`'s, or those not used for `unused_days`."""
     unused_days = _whole_number("unused_days")
@@ -139,7 +139,7 @@ def rotate_key(key_id: str) -> Response:
 
 
 @blueprint.delete("/keys/<key_id>/rotation")
-@requires(Scope.ADMIN)
+@requires(Scope.ADMIN, query=("web_copy",))
 def cancel_rotation(key_id: str) -> Response:
     """Take back a new secret that was never used; `web_copy` as for the holder."""
     return jsonify(_admin().keys.cancel_rotation(key_id, web_copy=flag("web_copy")))
@@ -154,7 +154,7 @@ def revoke_key(key_id: str) -> Response:
 
 
 @blueprint.get("/audit")
-@requires(Scope.ADMIN)
+@requires(Scope.ADMIN, query=("limit",))
 def list_audit() -> Response:
     """List the newest records of the audit chain, oldest first; `limit` says how many."""
     limit = _whole_number("limit")
@@ -173,7 +173,7 @@ def verify_audit() -> Response:
 
 
 @blueprint.get("/failures")
-@requires(Scope.ADMIN)
+@requires(Scope.ADMIN, query=("hours",))
 def list_failures() -> Response:
     """Tell of failed authentications, by reason and by address, in the last `hours` (24).
 

@@ -19,7 +19,7 @@ blueprint = Blueprint("generate", __name__)
 
 
 @blueprint.post("/generate")
-@requires(Scope.GENERATE, body=GenerateRequest)
+@requires(Scope.GENERATE, body=GenerateRequest, query=("dry_run",))
 def generate() -> Response:
     """Generate text.
 

@@ -64,7 +64,7 @@ def rotate() -> Response:
 
 
 @blueprint.delete("/rotation")
-@requires(Scope.KEY_ROTATE)
+@requires(Scope.KEY_ROTATE, query=("web_copy",))
 def cancel_rotation() -> Response:
     """Take back a new secret that was never used.
 

@@ -51,6 +51,18 @@ def test_the_body_of_generate_is_the_contract(document):
     assert fields["seed"]["anyOf"][0]["maximum"] == 2**63 - 1
 
 
+def test_the_parameters_that_an_operation_knows_are_in_the_document(document):
+    """Any other is refused, so a reader has to find these."""
+
+    def known(path: str, method: str) -> set[str]:
+        parameters = document["paths"][path][method].get("parameters", [])
+        return {one["name"] for one in parameters if one["in"] == "query"}
+
+    assert known("/v1/usage", "get") == {"from", "to", "group_by"}
+    assert known("/generate", "post") == {"dry_run"}
+    assert known("/v1/completions", "post") == set()
+
+
 def test_every_keyed_operation_names_its_refusals(document):
     """401, 403, 429, 503 and the shape of their body."""
     for operations in document["paths"].values():

@@ -98,6 +98,11 @@ def test_usage_adds_up(live_api):
         ("from=2026-02-02&to=2026-02-01", "from"),
         ("from=2020-01-01&to=2026-01-01", "from"),
         ("tenant=other", "tenant"),
+        ("to=0001-01-01", "to"),  # there are no thirty days before it
+        ("from=\u0662\u0660\u0662\u0666-11-01", "from"),  # digits, but not those of a date here
+        ("from=2026-11-1", "from"),
+        ("from=2026-11-01&from=2026-11-02", "from"),
+        ("group_by=day&group_by=key", "group_by"),
     ],
 )
 def test_bad_queries_are_refused_by_name(live_api, fresh_key, query, field):

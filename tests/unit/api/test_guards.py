@@ -73,6 +73,35 @@ def test_a_key_in_the_url_is_no_key(bench):
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "field", "message"),
+    [
+        ("POST", "/generate?dryrun=1", "dryrun", "This parameter is not known"),
+        ("POST", "/generate?dry_run=1&dry_run=0", "dry_run", "must be given once"),
+        ("POST", "/v1/completions?dry_run=1", "dry_run", "This parameter is not known"),
+        ("GET", "/v1/models?page=2", "page", "This parameter is not known"),
+        ("GET", "/v1/key?web_copy=true", "web_copy", "This parameter is not known"),
+        ("DELETE", "/v1/key/rotation?webcopy=true", "webcopy", "This parameter is not known"),
+        ("GET", "/v1/admin/keys?tennant=acme", "tennant", "This parameter is not known"),
+        ("GET", "/v1/admin/audit?limit=1&limit=9", "limit", "must be given once"),
+    ],
+)
+def test_a_mistyped_parameter_is_refused_by_name(bench, method, path, field, message):
+    """What a caller meant by it is not guessed: nothing is done, generated or charged."""
+    body = {"json": {"num_chars": 3}} if method == "POST" else {}
+    answer = bench.client.open(path, method=method, headers={"X-API-Key": GOOD}, **body)
+    assert code(answer) == (422, "invalid_request")
+    assert answer.get_json()["errors"] == [{"field": field, "message": message}]
+    assert bench.limiter.acquired == []
+
+
+def test_a_parameter_that_may_be_a_key_is_not_repeated(bench):
+    """Its name is the caller's text, and goes into no answer unless it is harmless."""
+    answer = bench.client.get("/v1/key?qg_live_0=1", headers={"X-API-Key": GOOD})
+    assert code(answer) == (422, "invalid_request")
+    assert "qg_live" not in answer.text
+
+
+@pytest.mark.parametrize(
     ("failure", "expected"),
     [
         (AddressNotAllowedError("AAAAAAAAAAAA"), (403, "address_not_allowed")),
