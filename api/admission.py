@@ -73,18 +73,18 @@ def admit(parts: Service, chars: int, once: Once | None = None) -> Admission:
     return Admission(parts, principal, decision.lease, decision)
 
 
-def account(parts: Service, chars: int = 0) -> Decision:
+def account(parts: Service, chars: int = 0, once: Once | None = None) -> Decision:
     """Return what is left to `g.principal`, and what would be said to a request of `chars`.
 
     Charged to no plan but to a generous rate of its own. Raise ProblemError 401, 403 or 429.
     """
     parts.throttle.count_account_read()
     principal: Principal = g.principal
-    decision = parts.limiter.peek(principal, chars=chars, address=address())
+    decision = parts.limiter.peek(principal, chars=chars, address=address(), once=once)
     current = _current(parts, principal, decision)
     if current is not principal:
         g.principal = principal = current
-        decision = parts.limiter.peek(principal, chars=chars, address=address())
+        decision = parts.limiter.peek(principal, chars=chars, address=address(), once=once)
     _tell(principal, decision)
     if decision.code == "invalid_key":
         raise refusal(parts, principal, decision)

@@ -33,6 +33,7 @@ from auth.propagation_keys import ledger_name
 
 TIMEOUT_SECONDS = 0.05
 _PROBE_SECONDS = 1.0
+_PROBE_MS = 1000
 _HEARTBEAT_SECONDS = 10.0
 _UNSETTLED_KEPT = 10_000
 _UNSETTLED_AT_ONCE = 20
@@ -120,7 +121,7 @@ class RedisLimiter:
         seen = Seen()
         while True:
             paid_chars = max(0, seen.paid_chars)
-            wanted = 0 if seen.complete else max(0, chars - paid_chars)
+            wanted = seen.unpaid(chars)
             # The id tells what was reserved, so a lease can be closed knowing nothing else of it.
             lease_id = f"{unique(24)}.{wanted}.{lease_ms}"
             sent = self._may_ask()
@@ -128,8 +129,9 @@ class RedisLimiter:
             if sent:
                 asked = Asked("acquire", lease_id, lease_ms, wanted, address)
                 reply = self._decide(principal, asked, once, seen)
-            if reply is not None and reply[0] == b"known":
-                seen = Seen(reply[7], reply[8] == 1, int(reply[9]))
+            known = None if reply is None else Seen.told(reply)
+            if known is not None:
+                seen = known
                 continue
             lease = Lease(
                 lease_id,
@@ -150,20 +152,35 @@ class RedisLimiter:
             self._local.learn(principal, reply[5], questions.quotas_used(principal, reply))
         return decision
 
-    def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
+    def peek(
+        self,
+        principal: Principal,
+        *,
+        chars: int = 0,
+        address: str = "",
+        once: Once | None = None,
+    ) -> Decision:
         """Say what `acquire` would decide; charge nothing.
 
         Revocation and rotation are decided as for any request. While Redis is away the answer
         holds no limits, and a code only where `acquire` would refuse whatever was left.
         """
-        reply = None
-        if self._breaker.may_try():
-            reply = self._decide(principal, Asked("peek", "", 0, chars, address))
-        if reply is not None:
-            return questions.decision(principal, reply, chars, None, None)
+        seen = Seen()
+        while self._breaker.may_try():
+            cost = seen.unpaid(chars)
+            reply = self._decide(principal, Asked("peek", "", 0, cost, address), once, seen)
+            if reply is None:
+                break
+            known = Seen.told(reply)
+            if known is None:
+                decision = questions.decision(principal, reply, chars, None, seen.seed)
+                return decision._replace(seed=seen.seed, cost_chars=cost)
+            seen = known
         self._on_event(LimiterEvent.DECIDED_WITHOUT_REDIS, self._outage)
         if self._rotated_out(principal):
             return Decision(None, "invalid_key", sunset_at=_sunset(principal))
+        if once is not None:
+            return Decision(None, "limiter_unavailable", retry_after_ms=_PROBE_MS)
         return Decision(None, sunset_at=_sunset(principal))
 
     def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None:
@@ -251,8 +268,7 @@ class RedisLimiter:
             decision = Decision(None, "invalid_key")
         elif self._outage is Outage.CLOSED or lease.once:
             # Whether it was made before, only Redis knows: who asked to be charged once can wait.
-            retry_ms = int(_PROBE_SECONDS * 1000)
-            decision = Decision(None, "limiter_unavailable", retry_after_ms=retry_ms)
+            decision = Decision(None, "limiter_unavailable", retry_after_ms=_PROBE_MS)
         elif never is not None:
             decision = Decision(None, "exceeds_plan", never)
         elif self._outage is Outage.OPEN:

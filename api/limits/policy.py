@@ -92,6 +92,7 @@ class Decision(NamedTuple):
     keyring_version: int | None = None  # current version of the key's shard, if Redis knows it
     seed: int | None = None  # that an earlier request with this idempotency key was given
     sunset_at: int | None = None  # Unix seconds: when the old secret that was used stops working
+    cost_chars: int | None = None  # of a peek: what would be charged, less what was paid before
 
     @property
     def allowed(self) -> bool:

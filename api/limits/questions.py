@@ -58,6 +58,15 @@ class Seen:
     complete: bool = False
     seed: int | None = None
 
+    @classmethod
+    def told(cls, reply: list[Any]) -> Seen | None:
+        """Return what an answer of acquire.lua says of it; None if it decides the request."""
+        return cls(reply[7], reply[8] == 1, int(reply[9])) if reply[0] == b"known" else None
+
+    def unpaid(self, chars: int) -> int:
+        """Return what of `chars` is still to be charged."""
+        return 0 if self.complete else chars - min(chars, max(0, self.paid_chars))
+
 
 @dataclass(frozen=True, slots=True)
 class _Caller:

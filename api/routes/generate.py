@@ -26,12 +26,13 @@ def generate() -> Response:
     With `"stream": true` or `Accept: text/event-stream` the answer is server-sent events: `text`
     events with `{"text"}`, then exactly one `done` (the answer less its text) or one `error`.
     With `?dry_run=1` nothing is generated or charged: the answer says what the request would cost,
-    whether the limits would admit it, and if not, when.
+    whether the limits would admit it, and if not, when; with the `Idempotency-Key` of a request
+    that has ended, what its repetition would.
     """
     foretold = _dry_run()
     body = json_body(GenerateRequest)
     if foretold:
-        return _foretell(body.num_chars)
+        return _foretell(body)
     wanted = Wanted(
         prompt=body.prompt,
         seed=seed_or_random(body.seed),
@@ -59,16 +60,19 @@ def _dry_run() -> bool:
     return value == "1"
 
 
-def _foretell(chars: int) -> Response:
-    decision = account(service(), chars)
+def _foretell(body: GenerateRequest) -> Response:
+    decision = account(service(), body.num_chars, once(body, seed=0))  # the seed is not kept
     # The wait is an answer here, not an order: this very response is no refusal.
     for name in ("Retry-After", "retry-after-ms"):
         g.answer_headers.pop(name, None)
-    known = bool(decision.limits)  # without Redis there is nothing to foretell from
+    # Without Redis there is nothing to foretell from, but for what is refused whatever is left.
+    known = bool(decision.limits) or decision.code is not None
+    chars = body.num_chars if decision.cost_chars is None else decision.cost_chars
     return jsonify(
         {
             "dry_run": True,
             "cost": {"requests": 1, "chars": chars},
+            "replay": decision.seed is not None,
             "admitted": decision.code is None if known else None,
             "code": decision.code,
             "limit": decision.binding,

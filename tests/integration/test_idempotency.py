@@ -68,6 +68,25 @@ def test_the_same_request_is_answered_again_and_charged_once(instances):
     assert second.post(None, num_chars=40).get_json()["seed"] != bodies[0]["seed"]
 
 
+def test_a_dry_run_foretells_the_replay(instances):
+    """The cost of a repetition is what the first did not pay, and it is said to be one."""
+    first, second = instances
+    foretell = "/generate?dry_run=1"
+
+    def foretold(**fields) -> tuple:
+        told = second.post(path=foretell, **fields).get_json()
+        return told["cost"]["chars"], told["replay"], told["admitted"], told["code"]
+
+    assert foretold(num_chars=40) == (40, False, True, None)
+    assert first.post(num_chars=40).get_json()["usage"]["charged_chars"] == 40
+    assert foretold(num_chars=40) == (0, True, True, None)
+    assert foretold(num_chars=41) == (41, False, False, "idempotency_key_reused")
+    assert second.charged() == (40, 1)
+    assert second.post(num_chars=40).get_json()["usage"]["charged_chars"] == 0
+    unspellable = second.post("a b", path=foretell, num_chars=40)
+    assert unspellable.get_json()["errors"][0]["field"] == "Idempotency-Key"
+
+
 def test_a_stream_is_answered_again_too(instances):
     """Charged once, whichever way it is told; another way of asking is another request."""
     first, second = instances
@@ -208,4 +227,6 @@ def test_without_redis_nobody_is_charged_twice(own_redis):
     assert ask(None).lease.local
     refused = ask(once)
     assert (refused.code, refused.retry_after_ms) == ("limiter_unavailable", 1000)
+    assert limiter.peek(principal, chars=9, once=once).code == "limiter_unavailable"
+    assert limiter.peek(principal, chars=9).code is None
     limiter.close()

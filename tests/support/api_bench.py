@@ -103,7 +103,14 @@ class FakeLimiter:
         lease = Lease(f"lease-{len(self.acquired)}", principal.tenant, principal.key_id, chars, 0)
         return Decision(lease=lease, keyring_version=self.keyring_version, sunset_at=self.sunset_at)
 
-    def peek(self, principal: Principal, *, chars: int = 0, address: str = "") -> Decision:
+    def peek(
+        self,
+        principal: Principal,
+        *,
+        chars: int = 0,
+        address: str = "",
+        once: Once | None = None,
+    ) -> Decision:
         return self.refusal or Decision(lease=None, keyring_version=self.keyring_version)
 
     def usage(self, tenant: str, key_ids: Iterable[str], first: date, last: date) -> list[DayUsage]:
