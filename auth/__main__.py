@@ -16,6 +16,7 @@ from typing import Any
 
 from auth import cli_log
 from auth.audit import Actor
+from auth.cli_commands import keys_revoke
 from auth.cli_output import as_json, as_text
 from auth.cli_parser import parser
 from auth.config import AuthSettings, RemoteSettings, SettingsError, log_format
@@ -52,7 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = sum("error" in row for row in rows)
     if failed:
         print(f"refused: {failed} of {len(rows)} rows were not done", file=sys.stderr)
-    return 1 if failed else 0
+    pending = args.run is keys_revoke and any(row.get("written") is False for row in rows)
+    return 1 if failed or pending else 0
 
 
 def _run(args: Any) -> Any:

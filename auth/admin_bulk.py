@@ -2,7 +2,7 @@
 
 Every row is checked before anything is written, and a bad one refuses them all, by its number.
 When the store fails on the way, the answer says for each row what became of it: a key that was
-issued is never lost from sight.
+issued is never lost from sight, and one to be revoked is refused whatever the store does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from auth.admin_checks import checked_note
 from auth.admin_context import AdminContext, answered, check_key_id
-from auth.admin_keys import KeyAdmin, KeyOrder, revoked
+from auth.admin_keys import KeyAdmin, KeyOrder, revoked, unwritten
 from auth.changes import Entry
 from auth.errors import AdminRefusedError, AuthError, DocumentFullError
 from auth.keyring import KeyRing, shard_of
@@ -74,20 +74,24 @@ class KeyBulk:
     def revoke(self, revocations: Sequence[Revocation]) -> list[Row]:
         """Revoke keys: all are refused from the next request on while their shards are written."""
         _check_length(revocations)
+        _each_row(revocations, _check_revocation)
         context, now = self._context, self._context.now()
-        directory = context.directory()
-        known = {record.key_id: record for record in context.records(directory)}
+        try:
+            directory = context.directory()
+            known = {record.key_id: record for record in context.records(directory)}
+        except AdminRefusedError:
+            raise
+        except (SecretStoreError, AuthError) as exc:
+            return self._marked_alone(revocations, exc)
 
         def found(one: Revocation) -> Row:
-            check_key_id(one.key_id)
-            checked_note(one.reason)
             if one.key_id not in known:
                 raise AdminRefusedError(f"there is no key {one.key_id}")
             record = revoked(known[one.key_id], now)
             return key_view(record, directory.tenants[record.tenant], now)
 
         rows = _each_row(revocations, found)
-        told = self._keys.mark_revoked([known[one.key_id] for one in revocations])
+        told = self._keys.mark_records_revoked([known[one.key_id] for one in revocations])
         shards = [shard_of(one.key_id, directory.shards) for one in revocations]
 
         def edit_for(places: Sequence[int]) -> Edit:
@@ -106,8 +110,18 @@ class KeyBulk:
 
             return edit
 
-        self._change(rows, shards, edit_for, told=told)
+        failed = self._change(rows, shards, edit_for, told=told)
+        for row in failed if told else ():
+            row["error"] = unwritten(row["key_id"], row["error"])
         return rows
+
+    def _marked_alone(self, revocations: Sequence[Revocation], error: Exception) -> list[Row]:
+        """Refuse keys without knowing whose they are: a leaked one must not wait for the store."""
+        if not self._keys.mark_revoked([one.key_id for one in revocations]):
+            raise error
+        return [
+            {"key_id": one.key_id, "error": unwritten(one.key_id, error)} for one in revocations
+        ]
 
     def _change(
         self,
@@ -138,6 +152,11 @@ class KeyBulk:
                 for place in some:
                     rows[place] |= answered({}, outcome)
         return failed
+
+
+def _check_revocation(one: Revocation) -> None:
+    check_key_id(one.key_id)
+    checked_note(one.reason)
 
 
 def _check_length(rows: Sequence[object]) -> None:

@@ -14,10 +14,13 @@ from typing import Any
 from auth.admin_context import AdminContext, answered
 from auth.api_key import ApiKey, digest
 from auth.changes import Entry
+from auth.directory import Tenant
 from auth.errors import AdminRefusedError
 from auth.keyring import KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
-from auth.propagation import LastUse, PropagationUnavailableError
+from auth.propagation import LastUse, Propagation, PropagationUnavailableError
 from auth.views import audit_view, key_view
+
+REPEAT = "repeat the command within 7 days, or it comes back to life"
 
 
 class KeyRecords:
@@ -58,17 +61,47 @@ class KeyRecords:
             return None if use is None else use.at
         return None
 
-    def mark_revoked(self, records: Iterable[KeyRecord]) -> bool:
-        """Have the keys' next requests refused; say whether Redis was told."""
-        propagation = self._context.propagation
+    def mark_revoked(self, key_ids: Iterable[str]) -> bool:
+        """Have the next requests of keys refused, whoever's they are; say if Redis was told."""
+        return self._told(lambda propagation: propagation.revoke(None, *key_ids))
+
+    def mark_records_revoked(self, records: Iterable[KeyRecord]) -> bool:
+        """As `mark_revoked`, with one marker for each key instead of one for each hash tag."""
+
+        def mark(propagation: Propagation) -> None:
+            for tenant, key_ids in _by_tenant(records).items():
+                propagation.revoke(tenant, *key_ids)
+
+        return self._told(mark)
+
+    def _told(self, tell: Callable[[Propagation], None]) -> bool:
+        if self._context.propagation is None:
+            return False
         try:
-            if propagation is not None:
-                for tenant, key_ids in _by_tenant(records).items():
-                    propagation.revoke(tenant, *key_ids)
-                return True
+            tell(self._context.propagation)
         except PropagationUnavailableError:
-            pass
-        return False
+            return False
+        return True
+
+    def view(
+        self, record: KeyRecord, tenant: Tenant, last_use: LastUse | None, *, marked: bool
+    ) -> dict[str, Any]:
+        """Return a key as shown; `marked`: Redis has it refused."""
+        now = self._context.now()
+        view = key_view(record, tenant, now, last_use=last_use, first_use=self.first_use(record))
+        if not marked or record.state is KeyState.REVOKED:
+            return view
+        pending = f"key {record.key_id} is revoked, not yet written: {REPEAT}"
+        return view | {"state": KeyState.REVOKED.value, "written": False, "warnings": [pending]}
+
+    def marked(self, records: Iterable[KeyRecord]) -> set[str]:
+        """Return those of the keys that Redis has refused, as far as Redis knows."""
+        found: set[str] = set()
+        with suppress(PropagationUnavailableError):
+            if self._context.propagation is not None:
+                for tenant, key_ids in _by_tenant(records).items():
+                    found |= self._context.propagation.revoked(tenant, key_ids)
+        return found
 
     def change(
         self,

@@ -17,15 +17,16 @@ from auth.admin_checks import (
     checked_note,
     checked_scopes,
 )
-from auth.admin_context import AdminContext, answered
-from auth.admin_key_records import KeyRecords, stored
+from auth.admin_context import AdminContext, answered, check_key_id
+from auth.admin_key_records import REPEAT, KeyRecords, stored
 from auth.admin_rotation import KeyRotations
 from auth.api_key import ApiKey, mint
 from auth.changes import Entry
 from auth.directory import Directory
-from auth.errors import AdminRefusedError
+from auth.errors import AdminRefusedError, AuthError
 from auth.keyring import KeyRecord, KeyRing, KeyState, shard_of
 from auth.principal import Scope
+from auth.secrets import SecretStoreError
 from auth.views import DAY_SECONDS, audit_view, key_view, state_of
 
 
@@ -63,6 +64,7 @@ class KeyAdmin:
         rotations = KeyRotations(context, self._records)
         self.rotate, self.cancel_rotation = rotations.rotate, rotations.cancel
         self.mark_revoked = self._records.mark_revoked
+        self.mark_records_revoked = self._records.mark_records_revoked
         self.last_used_at = self._records.last_used_at
 
     def issue(
@@ -129,14 +131,13 @@ class KeyAdmin:
             for record in context.records(directory)
             if tenant is None or record.tenant == tenant
         ]
-        uses = self._records.last_uses(records)
+        uses, marked = self._records.last_uses(records), self._records.marked(records)
         views = [
-            key_view(
+            self._records.view(
                 record,
                 directory.tenants[record.tenant],
-                now,
-                last_use=uses.get(record.key_id),
-                first_use=self._records.first_use(record),
+                uses.get(record.key_id),
+                marked=record.key_id in marked,
             )
             for record in records
         ]
@@ -153,13 +154,9 @@ class KeyAdmin:
         """Return one key."""
         directory = self._context.directory()
         record = self._context.record(directory, key_id)
-        uses = self._records.last_uses([record])
-        return key_view(
-            record,
-            directory.tenants[record.tenant],
-            self._context.now(),
-            last_use=uses.get(key_id),
-            first_use=self._records.first_use(record),
+        uses, marked = self._records.last_uses([record]), self._records.marked([record])
+        return self._records.view(
+            record, directory.tenants[record.tenant], uses.get(key_id), marked=key_id in marked
         )
 
     def set(self, key_id: str, settings: KeySettings) -> dict[str, Any]:
@@ -184,15 +181,28 @@ class KeyAdmin:
         return self._records.change(key_id, "key.set", changed)
 
     def revoke(self, key_id: str, reason: str | None = None) -> dict[str, Any]:
-        """Refuse a key for ever, from its next request on."""
-        context, now = self._context, self._context.now()
+        """Refuse a key for ever, from its next request on.
+
+        The store being away or unwritable does not keep a key alive: `written` is then false, and
+        the warning says that the command has to be repeated.
+        """
+        now = self._context.now()
+        check_key_id(key_id)
         checked_note(reason)
-        marked = self._records.mark_revoked([context.record(context.directory(), key_id)])
+        marked = self._records.mark_revoked([key_id])  # first: this needs nothing of the store
 
         def changed(record: KeyRecord) -> KeyRecord:
             return revoked(record, now)
 
-        return self._records.change(key_id, "key.revoke", changed, note=reason, told=marked)
+        try:
+            return self._records.change(key_id, "key.revoke", changed, note=reason, told=marked)
+        except AdminRefusedError:
+            raise
+        except (SecretStoreError, AuthError) as exc:
+            if not marked:
+                raise
+            view = {"key_id": key_id, "state": KeyState.REVOKED.value, "written": False}
+            return view | {"warnings": [unwritten(key_id, exc)]}
 
     def holds(self, key: ApiKey) -> KeyRecord:
         """Return the record of a live key. Raise AdminRefusedError if it is nobody's."""
@@ -215,6 +225,11 @@ class KeyAdmin:
             return replace(record, forwarded_for=(*others, user) if forwarded else others)
 
         self._records.change(key_id, "key.forward", changed)
+
+
+def unwritten(key_id: str, error: object) -> str:
+    """Say what became of a key that Redis has refused and the store does not know of."""
+    return f"key {key_id} is refused from now on, but not written yet ({error}): {REPEAT}"
 
 
 def revoked(record: KeyRecord, now: int) -> KeyRecord:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 
 import redis
@@ -30,6 +31,7 @@ from auth.propagation_keys import (
     last_used,
     ledger_name,
     revoked_marker,
+    revoked_markers,
     rotation_first_use,
 )
 
@@ -41,6 +43,7 @@ LEDGER_SECONDS = 401 * 86_400
 FAILURES_SECONDS = (KEPT_HOURS + 1) * 3600
 MAX_FAILING = 1000  # addresses, each for its reasons, that one hour tells apart
 REVOKED_SECONDS = 7 * 86_400  # far longer than an instance may serve an old keyring
+REVOKED_AT_ONCE = 100  # keys in one call, so that it ends within its time-out
 
 # A document's version never goes back. The pointer grows with every change and is a clock's
 # microseconds, so that it also grows across a Redis that was emptied.
@@ -179,20 +182,34 @@ class Propagation:
         self._call(copy)
         return int(pointer)
 
-    def revoke(self, tenant: str, *key_ids: str) -> None:
-        """Mark a tenant's keys as revoked: the next request is refused on every instance."""
+    def revoke(self, tenant: str | None, *key_ids: str) -> None:
+        """Mark keys as revoked: the next request is refused on every instance.
 
-        def mark() -> None:
+        Without a tenant, as when the store that knows it is away, whoever's they are.
+        """
+
+        def mark(some: Sequence[str]) -> None:
             with self._redis.pipeline(transaction=False) as pipe:
-                for key_id in key_ids:
-                    pipe.set(revoked_marker(tenant, key_id), "1", ex=REVOKED_SECONDS)
+                for key_id in some:
+                    ours = tenant is not None and [revoked_marker(tenant, key_id)]
+                    for marker in ours or revoked_markers(key_id):
+                        pipe.set(marker, "1", ex=REVOKED_SECONDS)
                 pipe.execute()
 
-        self._call(mark)
+        for first in range(0, len(key_ids), REVOKED_AT_ONCE):
+            self._call(partial(mark, key_ids[first : first + REVOKED_AT_ONCE]))
 
-    def revoked(self, tenant: str, key_id: str) -> bool:
-        """Say whether the marker is there."""
-        return bool(self._call(lambda: self._redis.exists(revoked_marker(tenant, key_id))))
+    def revoked(self, tenant: str, key_ids: Sequence[str]) -> set[str]:
+        """Return those of a tenant's keys whose marker is there."""
+
+        def read() -> list[Any]:
+            with self._redis.pipeline(transaction=False) as pipe:
+                for key_id in key_ids:
+                    pipe.exists(revoked_marker(tenant, key_id))
+                return pipe.execute()
+
+        answers = self._call(read) if key_ids else []
+        return {key_id for key_id, marked in zip(key_ids, answers, strict=True) if marked}
 
     def first_use(self, tenant: str, key_id: str, started_at: int) -> int | None:
         """Return when (Unix seconds) a rotation's new secret was first used; None: never."""

@@ -44,7 +44,16 @@ def keyring_pointer_copy(document: str, group: int) -> str:
 
 def revoked_marker(tenant: str, key_id: str) -> str:
     """Exists while a revocation may not yet have reached every instance's keyring."""
-    return f"{tenant_base(tenant)}:{key_id}:revoked"
+    return _revoked_in(tenant_group(tenant), key_id)
+
+
+def revoked_markers(key_id: str) -> list[str]:
+    """Every name that the marker can have: of a key whose tenant cannot be read just now."""
+    return [_revoked_in(group, key_id) for group in range(GROUPS)]
+
+
+def _revoked_in(group: int, key_id: str) -> str:
+    return f"qg:{{{group:02d}}}:revoked:{key_id}"
 
 
 def rotation_first_use(tenant: str, key_id: str, started_at: int) -> str:

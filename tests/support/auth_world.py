@@ -50,6 +50,7 @@ class FlakyStore:
     def __init__(self, store: SecretStore) -> None:
         self._store = store
         self.failure: Exception | None = None
+        self.failing: dict[str, Exception] = {}  # by the name of the call
         self.asked: list[str] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -59,6 +60,8 @@ class FlakyStore:
             self.asked.append(name)
             if self.failure is not None:
                 raise self.failure
+            if name in self.failing:
+                raise self.failing[name]
             return method(*args)
 
         return call

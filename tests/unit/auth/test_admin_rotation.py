@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import redis
 
+from auth.admin_bulk import Revocation
 from auth.errors import AdminRefusedError
 from auth.propagation_keys import revoked_marker
-from auth.secrets import SecretStoreUnavailableError
+from auth.secrets import SecretPermissionError, SecretStoreUnavailableError
 from tests.support.auth_world import FlakyStore, World
 
 DAY = 86_400
@@ -124,20 +125,47 @@ def test_revocation_marks_the_key_in_redis_before_it_writes_the_keyring(world):
     """The next request is refused even while the secret store is still slow or away."""
     admin = world.tenant()
     issued = admin.keys.issue("acme", "ci", ["generate"])
+    key_id = issued["key_id"]
     store = FlakyStore(world.open_store())
     away = world.admin(store)
-    append = away._context.changes.apply
-
-    def fail(*_):
-        raise SecretStoreUnavailableError("away")
-
-    away._context.changes.apply = fail
-    with pytest.raises(SecretStoreUnavailableError):
-        away.keys.revoke(issued["key_id"])
-    away._context.changes.apply = append
+    store.failure = SecretStoreUnavailableError("away")
+    view = away.keys.revoke(key_id)
+    assert view["state"] == "revoked"
+    assert view["written"] is False
+    assert "not written yet (away): repeat" in view["warnings"][0]
     with redis.Redis.from_url(world.redis_url) as client:
-        assert client.exists(revoked_marker("acme", issued["key_id"]))
-    assert away.keys.revoke(issued["key_id"])["state"] == "revoked"
+        assert client.exists(revoked_marker("acme", key_id))
+    store.failure = None
+    for shown in (away.keys.show(key_id), *away.keys.list()):
+        assert shown["state"] == "revoked"
+        assert "not yet written" in shown["warnings"][0]
+    assert "written" not in away.keys.revoke(key_id)
+    assert "warnings" not in away.keys.show(key_id)
+
+
+def test_a_revocation_that_may_not_be_written_refuses_the_key_all_the_same(world):
+    """The right to add versions is taken away: every row is dead, and says that it is unwritten."""
+    admin = world.tenant()
+    one, other = (admin.keys.issue("acme", name, ["generate"])["key_id"] for name in "ab")
+    store = FlakyStore(world.open_store())
+    store.failing = {"add_version": SecretPermissionError("PERMISSION_DENIED")}
+    denied = world.admin(store)
+    assert denied.keys.revoke(one)["written"] is False
+    rows = denied.bulk.revoke([Revocation(other)])
+    assert "refused from now on" in rows[0]["error"]
+    assert "PERMISSION_DENIED" in rows[0]["error"]
+    assert world.propagation().revoked("acme", [one, other]) == {one, other}
+
+
+def test_many_keys_are_refused_at_once_while_the_store_cannot_be_read(world):
+    """Whose they are is in the store alone; they are refused without it."""
+    admin = world.tenant()
+    ids = [admin.keys.issue("acme", name, ["generate"])["key_id"] for name in "ab"]
+    store = FlakyStore(world.open_store())
+    store.failure = SecretStoreUnavailableError("away")
+    rows = world.admin(store).bulk.revoke([Revocation(one) for one in ids])
+    assert all("repeat the command within 7 days" in row["error"] for row in rows)
+    assert world.propagation().revoked("acme", ids) == set(ids)
 
 
 def test_revoking_again_is_no_error_and_keeps_the_first_time(world):
