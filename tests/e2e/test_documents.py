@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from api.errors import CATALOGUE
 from tests.support.api_server import free_port
 from tests.support.documents import RUN, SHOWN, Block, blocks
 
@@ -181,6 +182,13 @@ def test_no_command_stands_outside_a_fence(document):
     """Four spaces make code in Markdown too, and nothing would check that."""
     outside = re.sub(r"^```(?:.*\n)*?```$", "", document.read_text(), flags=re.MULTILINE)
     assert not re.findall(r"(?<=\n\n) {4,}\S.*", outside)
+
+
+def test_partners_find_every_code():
+    """What a partner's program may meet has a row that says what to do."""
+    text = (ROOT / "docs" / "partners.md").read_text()
+    rows = "".join(re.findall(r"^\| \d.*\n", text, re.MULTILINE))
+    assert set(re.findall(r"`(\w+)`", rows)) >= set(CATALOGUE)
 
 
 def test_every_symptom_says_what_is_seen_why_and_what_to_do():
