@@ -6,17 +6,17 @@ somebody changes in the web app's store in the same operation, or is not rotated
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from auth.admin_context import AdminContext
 from auth.admin_key_records import KeyRecords, stored
-from auth.api_key import digest, mint, parse
+from auth.api_key import ApiKey, digest, mint, parse
 from auth.errors import AdminRefusedError, AuthError, InvalidApiKeyError
-from auth.keyring import KeyRecord, StoredSecret, settled
-from auth.principal import Rotation
+from auth.keyring import KeyRecord, KeyRing, StoredSecret, settled
+from auth.principal import Rotation, SecretRole
 from auth.secrets import SecretStoreError
 from auth.users import WEB_KEY_SECONDS
 from auth.views import DAY_SECONDS, old_secret_ends, state_of
@@ -40,8 +40,12 @@ class KeyRotations:
         grace_seconds: int = GRACE_SECONDS,
         force: bool = False,
         web_copy: bool = False,
+        by: str | None = None,
     ) -> dict[str, Any]:
         """Give a key a new secret; the answer holds the whole key, for the only time.
+
+        `by` is the whole key of a holder who asks for it. The old secret of a rotation does not
+        rotate: it may be what leaked, and would take the key from whoever has the new one.
 
         The old secret works until `grace_seconds` after the first use of the new one, and never
         past the deadline; a deadline of 0 ends it at once. While two secrets live, another
@@ -58,15 +62,20 @@ class KeyRotations:
         key = mint(context.label, key_id)
         pepper_id = directory.pepper_id
         new = stored(key, pepper_id, context.pepper(pepper_id), now)
+        holder = None if by is None else parse(by)
+        peppers = {one: context.pepper(one) for one in directory.pepper_ids} if holder else {}
 
         def changed(record: KeyRecord) -> KeyRecord:
+            if holder is not None:
+                _check_holder(record, holder, peppers)
             if state_of(record, now) != "active":
                 raise AdminRefusedError(f"key {key_id} is {state_of(record, now)}")
             current = self._settled(record, now)
             if current.rotation is not None and not force:
                 raise AdminRefusedError(
                     f"key {key_id} has two live secrets: wait for the old one to end, cancel the "
-                    "rotation, or use --force to end the old one now"
+                    f"rotation, or {'use --force' if by is None else 'send force: true'} "
+                    "to end the old one now"
                 )
             if deadline_seconds == 0:
                 return replace(current, secrets=(new,), rotation=None)
@@ -153,3 +162,15 @@ class KeyRotations:
                 if digest(parse(text).secret, pepper) == secret.digest:
                     return text
         return None
+
+
+def _check_holder(record: KeyRecord, holder: ApiKey, peppers: Mapping[str, bytes]) -> None:
+    """Refuse a holder whose secret is not the record's newest, as of this very change."""
+    found = KeyRing({record.key_id: record}).verify(holder.key_id, holder.secret, peppers)
+    if found is None:
+        raise AdminRefusedError(f"key {record.key_id} was rotated meanwhile: use its new secret")
+    if found[1] is SecretRole.OLD:
+        raise AdminRefusedError(
+            f"this is the old secret of key {record.key_id}, which a rotation ends: rotate with "
+            "the new one or, if that was lost before it was used, cancel the rotation first"
+        )

@@ -7,9 +7,9 @@ from typing import Any
 
 from flask import Blueprint, Response, g, jsonify
 
-from api.access import requires
+from api.access import current_access, requires
 from api.admission import account
-from api.guards import acting_admin, flag, json_body
+from api.guards import acting_admin, flag, json_body, presented_key
 from api.parts import service
 from api.schemas import RotateRequest
 from auth.principal import Principal, Rotation, Scope
@@ -59,6 +59,7 @@ def rotate() -> Response:
         grace_seconds=body.grace_seconds,
         force=body.force,
         web_copy=body.web_copy,
+        by=presented_key(bearer=current_access().bearer),
     )
     return jsonify(view)
 

@@ -30,6 +30,9 @@ def test_a_holder_rotates_and_cancels(live_api):
     new = rotated.json()["key"]
     assert new != old
     assert rotated.json()["key_id"] == issued["key_id"]
+    forced = call(live_api, "POST", "/v1/key/rotate", old, json={"force": True})
+    assert forced.status_code == 409
+    assert "this is the old secret" in forced.json()["detail"]
     again = call(live_api, "POST", "/v1/key/rotate", old, json={})
     assert (again.status_code, again.json()["code"]) == (409, "conflict")
     assert call(live_api, "DELETE", "/v1/key/rotation", old).status_code == 200

@@ -39,6 +39,23 @@ def test_a_second_rotation_while_two_secrets_live_is_refused_unless_forced(world
     assert started[1] > started[0]
 
 
+def test_the_old_secret_of_a_rotation_does_not_rotate(world):
+    """Whoever has what leaked cannot take the key from its holder, forced or not."""
+    admin = world.tenant()
+    first = admin.keys.issue("acme", "ci", ["generate"])
+    key_id = first["key_id"]
+    second = admin.keys.rotate(key_id, by=first["key"])
+    for force in (False, True):
+        with refused("this is the old secret"):
+            admin.keys.rotate(key_id, by=first["key"], force=force)
+    third = admin.keys.rotate(key_id, by=second["key"], force=True)
+    with refused("was rotated meanwhile"):
+        admin.keys.rotate(key_id, by=first["key"], force=True)
+    with refused("send force: true"):
+        admin.keys.rotate(key_id, by=third["key"])
+    assert world.accepted(world.loaded(), third["key"])
+
+
 def test_a_rotation_whose_grace_is_over_does_not_stand_in_the_way(world):
     """Grace counts from the first use of the new secret, which the limiter noted in Redis."""
     admin = world.tenant()
