@@ -17,8 +17,9 @@ from auth.changes import Entry
 from auth.directory import Tenant
 from auth.errors import AdminRefusedError
 from auth.keyring import KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
+from auth.principal import Rotation
 from auth.propagation import LastUse, Propagation, PropagationUnavailableError
-from auth.views import audit_view, key_view
+from auth.views import DAY_SECONDS, audit_view, key_view
 
 REPEAT = "repeat the command within 7 days, or it comes back to life"
 
@@ -30,18 +31,37 @@ class KeyRecords:
         self._context = context
 
     def first_use(self, record: KeyRecord, *, needed: bool = False) -> int | None:
-        """Return when the new secret of a rotation was first used, as far as Redis knows."""
+        """Return when the new secret of a rotation was first used, as far as is known.
+
+        An instance records it some seconds later; until then Redis alone knows. Where the answer
+        is `needed`, raise AdminRefusedError if Redis cannot know either.
+        """
         if record.rotation is None:
             return None
+        if record.rotation.first_used_at is not None:
+            return record.rotation.first_used_at
+        propagation = self._context.propagation
+        rotation = record.tenant, record.key_id, record.rotation.started_at
         try:
-            if self._context.propagation is not None:
-                started_at = record.rotation.started_at
-                return self._context.propagation.first_use(record.tenant, record.key_id, started_at)
+            if propagation is not None:
+                used_at = propagation.first_use(*rotation)
+                if used_at is None and needed and not propagation.knows_rotation(*rotation):
+                    raise AdminRefusedError(
+                        "Redis was away or emptied since the rotation began, so that nobody "
+                        "knows if the new secret was used: wait for the old one to end, or rotate with --force"
+                    )
+                return used_at
         except PropagationUnavailableError:
             pass
         if needed:
             raise AdminRefusedError("Redis does not answer: only it knows if the secret was used")
         return None
+
+    def rotation_begun(self, record: KeyRecord, rotation: Rotation) -> None:
+        """Have Redis know that it would hear of the new secret's first use, before there is one."""
+        seconds = rotation.deadline - self._context.now() + DAY_SECONDS
+        place = record.tenant, record.key_id, rotation.started_at
+        self._told(lambda propagation: propagation.rotation_begun(*place, seconds))
 
     def last_uses(self, records: Iterable[KeyRecord]) -> dict[str, LastUse]:
         uses: dict[str, LastUse] = {}

@@ -83,6 +83,7 @@ class KeyRotations:
             earlier = record.rotation.started_at if record.rotation is not None else 0
             started_at = max(now, earlier + 1)
             rotation = Rotation(started_at, now + deadline_seconds, grace_seconds)
+            self._records.rotation_begun(record, rotation)
             return replace(current, secrets=(current.secrets[-1], new), rotation=rotation)
 
         view = {"key": key.reveal(), **self._records.change(key_id, "key.rotate", changed)}

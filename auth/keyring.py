@@ -129,8 +129,8 @@ def shard_of(key_id: str, shards: int) -> int:
 
 
 def settled(record: KeyRecord, now: float) -> KeyRecord:
-    """Return the record without a rotation whose deadline has passed."""
-    if record.rotation is None or now < record.rotation.deadline:
+    """Return the record without a rotation whose old secret has ended, as far as it says."""
+    if record.rotation is None or now < record.rotation.ends_at:
         return record
     return replace(record, secrets=record.secrets[-1:], rotation=None)
 
@@ -200,8 +200,7 @@ def _record_to_json(record: KeyRecord) -> dict[str, Any]:
         "limits": dict(record.limits) or None,
     }
     if record.rotation is not None:
-        rotation = record.rotation
-        optional["rotation"] = [rotation.started_at, rotation.deadline, rotation.grace_seconds]
+        optional["rotation"] = record.rotation.as_list()
     return value | {name: one for name, one in optional.items() if one is not None}
 
 
@@ -254,4 +253,6 @@ def _rotation_from_json(where: str, value: object) -> Rotation | None:
             return None
         case [int(started_at), int(deadline), int(grace_seconds)]:
             return Rotation(started_at, deadline, grace_seconds)
+        case [int(started_at), int(deadline), int(grace_seconds), int(first_used_at)]:
+            return Rotation(started_at, deadline, grace_seconds, first_used_at)
     raise ValueError(f"{where}.rotation is wrong")

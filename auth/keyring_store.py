@@ -172,7 +172,14 @@ class KeyringStore:
                 pepper_id=directory.pepper_id,
                 pepper=held.peppers[directory.pepper_id],
             )
+        rotation = record.rotation
+        if role is SecretRole.NEW and rotation is not None and rotation.first_used_at is None:
+            self._note_first_use(record.key_id, len(held.shards), rotation.started_at, now)
         return self._principal(record, role, tenant, plan, held.pointer)
+
+    def _note_first_use(self, key_id: str, shards: int, started_at: int, now: float) -> None:
+        if self._moves is not None:
+            self._moves.note_first_use(key_id, shards, started_at, now)
 
     def _principal(
         self, record: KeyRecord, role: SecretRole, tenant: Tenant, plan: Plan, pointer: int

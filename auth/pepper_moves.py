@@ -1,14 +1,16 @@
-"""Moves secrets to a new pepper as they are used, so that no key is issued again for it.
+"""What the use of a key changes in its record: its pepper, and the end of a rotation.
 
-Only who holds a secret can digest it anew, so an instance does it when a key was proven: the new
-digest is noted here and written a little later, all of a shard's in one audited change. What is
-lost (a store that is away, a process that ends) the key's next use brings again. Nothing waits for
-this, and nothing depends on when it runs: until then the old pepper still counts.
+Only who holds a secret can digest it anew, so an instance moves it to a new pepper when a key was
+proven; and that a rotation's new secret was used is recorded, so that a Redis that was emptied
+brings no old secret back. Both are noted here and written a little later, all of a shard's in one
+audited change. What is lost (a store that is away, a process that ends) the key's next use brings
+again. Nothing waits for this: until then the old pepper counts, and Redis knows the first use.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,9 +22,10 @@ from auth.api_key import digest
 from auth.audit import Actor
 from auth.changes import Changes, Decision, Entry
 from auth.errors import AuthError
-from auth.keyring import StoredSecret, shard_of
+from auth.keyring import KeyRecord, StoredSecret, shard_of
 from auth.names import Names
 from auth.secrets import SecretStoreError
+from auth.views import audit_view
 
 BATCH_SECONDS = 5.0  # Secret Manager takes two writes a second per secret
 RETRY_SECONDS = 60.0  # after a failure
@@ -38,6 +41,27 @@ class Move:
     key_id: str
     old: StoredSecret
     new: StoredSecret
+
+    def applied(self, record: KeyRecord) -> KeyRecord:
+        """Return the record as it will be: as it is if it was rotated, revoked or moved since."""
+        secrets = tuple(self.new if one == self.old else one for one in record.secrets)
+        return replace(record, secrets=secrets)
+
+
+@dataclass(frozen=True, slots=True)
+class FirstUse:
+    """The new secret of a rotation was used."""
+
+    key_id: str
+    started_at: int
+    at: int
+
+    def applied(self, record: KeyRecord) -> KeyRecord:
+        """Return the record as it will be: as it is if that rotation is over or this is known."""
+        rotation = record.rotation
+        if rotation is None or rotation.started_at != self.started_at or rotation.first_used_at:
+            return record
+        return replace(record, rotation=replace(rotation, first_used_at=self.at))
 
 
 def after(delay_seconds: float, run: Callable[[], None]) -> None:
@@ -59,7 +83,8 @@ class PepperMoves:
     ) -> None:
         self._changes, self._names, self._later = changes, names, later
         self._lock = threading.Lock()
-        self._waiting: dict[tuple[int, str, str], Move] = {}  # by shard, key id and old digest
+        # By shard, key id and the old digest or the start of the rotation.
+        self._waiting: dict[tuple[int, str, str], Move | FirstUse] = {}
         self._running = False
 
     def note(
@@ -77,8 +102,17 @@ class PepperMoves:
         if place in self._waiting:
             return
         new = replace(old, digest=digest(secret, pepper), pepper_id=pepper_id)
+        self._wait(place, Move(key_id, old, new))
+
+    def note_first_use(self, key_id: str, shards: int, started_at: int, now: float) -> None:
+        """Take note of the use of a rotation's new secret that is not recorded as used."""
+        place = (shard_of(key_id, shards), key_id, str(started_at))
+        if place not in self._waiting:
+            self._wait(place, FirstUse(key_id, started_at, int(now)))
+
+    def _wait(self, place: tuple[int, str, str], change: Move | FirstUse) -> None:
         with self._lock:
-            self._waiting[place] = Move(key_id, old, new)
+            self._waiting.setdefault(place, change)
             if self._running:
                 return
             self._running = True
@@ -94,7 +128,7 @@ class PepperMoves:
             try:
                 self._write_shard(shard, [taken[place] for place in places])
             except (SecretStoreError, AuthError) as exc:
-                log.warning("pepper.move_failed", shard=shard, error=str(exc))
+                log.warning("keyring.write_back_failed", shard=shard, error=str(exc))
                 failed = True
                 continue
             with self._lock:
@@ -105,18 +139,24 @@ class PepperMoves:
         if self._running:
             self._later(RETRY_SECONDS if failed else BATCH_SECONDS, self.write)
 
-    def _write_shard(self, shard: int, moves: list[Move]) -> None:
+    def _write_shard(self, shard: int, changes: list[Move | FirstUse]) -> None:
         def decide(body: Mapping[str, Any]) -> Decision:
-            ring, moved = keyrings.from_body(body), 0
-            for move in moves:
-                record = ring.get(move.key_id)
-                if record is None or move.old not in record.secrets:
-                    continue  # rotated out, revoked, or moved by another instance
-                secrets = tuple(move.new if one == move.old else one for one in record.secrets)
-                ring, moved = ring.with_record(replace(record, secrets=secrets)), moved + 1
-            pepper_id = moves[-1].new.pepper_id
-            after_ = {"pepper": pepper_id, "secrets": moved}
-            entry = Entry("pepper.move", self._names.shard(shard), None, after_)
-            return keyrings.to_body(ring), [entry] if moved else []
+            ring, moved = keyrings.from_body(body), Counter[str]()
+            entries = []
+            for change in changes:
+                record = ring.get(change.key_id)
+                changed = record and change.applied(record)
+                if record is None or changed is None or changed == record:
+                    continue
+                ring = ring.with_record(changed)
+                if isinstance(change, Move):
+                    moved[change.new.pepper_id] += 1
+                else:
+                    views = audit_view(record), audit_view(changed)
+                    entries.append(Entry("key.first-use", change.key_id, *views, takes_away=True))
+            for pepper_id, count in moved.items():
+                after_ = {"pepper": pepper_id, "secrets": count}
+                entries.append(Entry("pepper.move", self._names.shard(shard), None, after_))
+            return keyrings.to_body(ring), entries
 
         self._changes.apply(self._names.shard(shard), ACTOR, decide)

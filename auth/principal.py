@@ -32,6 +32,19 @@ class Rotation:
     started_at: int
     deadline: int  # the old secret never works at or after this
     grace_seconds: int  # counted from the first use of the new secret
+    first_used_at: int | None = None  # once it is recorded; Redis knows it at once
+
+    @property
+    def ends_at(self) -> int:
+        """When the old secret works no more, as far as this is recorded."""
+        if self.first_used_at is None:
+            return self.deadline
+        return min(self.deadline, self.first_used_at + self.grace_seconds)
+
+    def as_list(self) -> list[int]:
+        """Return the rotation as it is stored; what is not known yet is left out."""
+        known = [] if self.first_used_at is None else [self.first_used_at]
+        return [self.started_at, self.deadline, self.grace_seconds, *known]
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from auth.propagation_keys import (
     ledger_name,
     revoked_marker,
     revoked_markers,
+    rotation_begun,
     rotation_first_use,
 )
 
@@ -216,6 +217,16 @@ class Propagation:
         name = rotation_first_use(tenant, key_id, started_at)
         text = self._call(lambda: self._redis.get(name))
         return None if text is None else int(cast("str", text)) // 1000
+
+    def rotation_begun(self, tenant: str, key_id: str, started_at: int, seconds: int) -> None:
+        """Have Redis know for so long that it would know of the new secret's first use."""
+        name = rotation_begun(tenant, key_id, started_at)
+        self._call(lambda: self._redis.set(name, "1", ex=seconds))
+
+    def knows_rotation(self, tenant: str, key_id: str, started_at: int) -> bool:
+        """Say whether Redis has been there, and was not emptied, since the rotation began."""
+        name = rotation_begun(tenant, key_id, started_at)
+        return bool(self._call(lambda: self._redis.exists(name)))
 
     def last_used(self, tenant: str, key_ids: Iterable[str]) -> dict[str, LastUse]:
         """Return when and from where each of a tenant's keys was last admitted, if ever."""

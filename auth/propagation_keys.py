@@ -61,6 +61,11 @@ def rotation_first_use(tenant: str, key_id: str, started_at: int) -> str:
     return f"{tenant_base(tenant)}:{key_id}:rotation:{started_at}"
 
 
+def rotation_begun(tenant: str, key_id: str, started_at: int) -> str:
+    """Exists as long as Redis would know of the first use: without it, it was emptied since."""
+    return f"{rotation_first_use(tenant, key_id, started_at)}:begun"
+
+
 def last_used(tenant: str, key_id: str) -> str:
     """Hash of a key's last admitted request: `at` (Unix seconds) and `address`."""
     return f"{tenant_base(tenant)}:{key_id}:last-used"

@@ -74,9 +74,7 @@ def audit_view(record: KeyRecord) -> dict[str, Any]:
         "allowed_cidrs": list(record.allowed_cidrs),
         "forwarded_for": list(record.forwarded_for),
         "secrets": [[one.pepper_id, one.created_at, one.tail] for one in record.secrets],
-        "rotation": None
-        if rotation is None
-        else [rotation.started_at, rotation.deadline, rotation.grace_seconds],
+        "rotation": None if rotation is None else rotation.as_list(),
     }
 
 

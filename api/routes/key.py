@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, g, jsonify
@@ -81,7 +80,9 @@ def _rotation(principal: Principal, sunset_at: int | None) -> dict[str, Any] | N
     if rotation is None:
         return None
     return {
-        **asdict(rotation),
+        "started_at": rotation.started_at,
+        "deadline": rotation.deadline,
+        "grace_seconds": rotation.grace_seconds,
         "secret_used": principal.secret_role.value,
         "sunset_at": sunset_at,
     }

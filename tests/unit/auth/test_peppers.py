@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import redis
 
 from auth import directory as directories
 from auth.audit import AuditLog
@@ -71,6 +72,33 @@ def test_secrets_move_to_the_new_pepper_when_they_are_used(world):
         world.open_store().access(world.names.pepper("p1"), 1)
     for keyring in (instance.keyring, world.loaded()):
         assert all(world.accepted(keyring, key) for key in (*keys, rotated))
+    assert admin.verify_audit()["whole"]
+
+
+def test_the_first_use_of_a_new_secret_outlives_redis(world):
+    """Recorded soon after: an emptied Redis brings no old secret back and cancels nothing."""
+    admin = world.tenant()
+    old = admin.keys.issue("acme", "ci", ["generate"])
+    new = admin.keys.rotate(old["key_id"], grace_seconds=60)
+    instance = Instance(world)
+    instance.use(old["key"])
+    assert instance.due == []
+    instance.use(new["key"])
+    world.clock.now += 10
+    instance.use(new["key"])
+    instance.write()
+    with redis.Redis.from_url(world.redis_url) as client:
+        client.flushdb()
+    shown = admin.keys.show(old["key_id"])["rotation"]
+    assert shown["first_used_at"] == world.clock() - 10
+    assert shown["old_secret_ends_at"] == world.clock() + 50
+    with pytest.raises(AdminRefusedError, match="has been used"):
+        admin.keys.cancel_rotation(old["key_id"])
+    keyring = world.loaded()
+    world.clock.now += 49
+    assert [world.accepted(keyring, one["key"]) for one in (old, new)] == [True, True]
+    world.clock.now += 1
+    assert [world.accepted(keyring, one["key"]) for one in (old, new)] == [False, True]
     assert admin.verify_audit()["whole"]
 
 
