@@ -66,6 +66,9 @@ class EngineRefusedError(Exception):
         super().__init__(code)
 
 
+_SHOWN = 40  # an alphabet
+
+
 class NotEncodableError(ValueError):
     """The text has characters that the model has no token for.
 
@@ -74,6 +77,12 @@ class NotEncodableError(ValueError):
 
     def __init__(self, characters: Sequence[str]) -> None:
         self.characters = tuple(characters)
-        shown = ", ".join(json.dumps(c) for c in self.characters[:10])
-        more = f" and {len(self.characters) - 10} more" if len(self.characters) > 10 else ""
+        shown = ", ".join(_quoted(c) for c in self.characters[:_SHOWN])
+        left = len(self.characters) - _SHOWN
+        more = f" and {left} more" if left > 0 else ""
         super().__init__(f"the model has no token for {shown}{more}")
+
+
+def _quoted(char: str) -> str:
+    """Return a character as people see it; what they cannot see as JSON's escape."""
+    return f'"{char}"' if char.isprintable() else json.dumps(char)

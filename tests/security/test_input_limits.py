@@ -114,7 +114,7 @@ def test_bad_bodies(live_api, key, body, status, code, field):  # noqa: PLR0917 
     if field is not None:
         assert [error["field"] for error in document["errors"]] == [field]
     if code == "prompt_not_encodable":
-        assert document["detail"] == 'the model has no token for "\\u00e9", "\\u2603".'
+        assert document["detail"] == 'the model has no token for "é", "☃".'
 
 
 @pytest.mark.usefixtures("unspent")
