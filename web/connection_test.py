@@ -10,6 +10,12 @@ from web.api_client import ApiClient, ApiError
 from web.sentences import sentence
 from web.user_api import UserApi
 
+# Nothing was being written that could have been kept.
+_WITHOUT_TEXT = {
+    "stalled": "It does not answer: it may be starting, or hang. Try again in a minute.",
+    "interrupted": "The connection broke off before the answer. Try again in a minute.",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Check:
@@ -31,7 +37,7 @@ def check_connection(
     try:
         health = api.get("/health")
     except ApiError as exc:
-        return [Check("Reachable", works=False, seen=sentence(exc))]
+        return [Check("Reachable", works=False, seen=_seen(exc))]
     milliseconds = (clock() - started) * 1000
     checks = [Check("Reachable", works=True, seen=f"in {milliseconds:.0f} ms")]
     try:
@@ -39,7 +45,7 @@ def check_connection(
         name = key.get("name") if isinstance(key, dict) else None
         checks.append(Check("Key accepted", works=True, seen=str(name or "")))
     except ApiError as exc:
-        checks.append(Check("Key accepted", works=False, seen=sentence(exc)))
+        checks.append(Check("Key accepted", works=False, seen=_seen(exc)))
     model = health.get("model") if isinstance(health, dict) else None
     if isinstance(model, dict):
         model = model.get("name")
@@ -48,3 +54,9 @@ def check_connection(
     else:
         checks.append(Check("Model", works=False, seen="It is not loaded yet."))
     return checks
+
+
+def _seen(error: ApiError) -> str:
+    if error.code in _WITHOUT_TEXT:
+        return _WITHOUT_TEXT[error.code]
+    return sentence(error)

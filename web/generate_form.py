@@ -6,7 +6,7 @@ each text a seed of its own. On a slow line too: see `web.form_fields`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,15 +16,16 @@ from web.account_view import AccountView
 from web.form_fields import begin_with, fill, key_of, value_of
 from web.key_facts import cost_line
 from web.request_form import (
-    LARGEST_NUM_CHARS,
     PRESETS,
     CheckedForm,
     check_form,
     roll_seed,
 )
 from web.sentences import plain
+from web.unknown_chars import mended, offer
 
 LAST_SEED = "last_seed"  # that a text of this visit was written with
+_ASKED = "asked"  # what stood in the fields then
 _TYPES = {"seed": str, "temperature": float, "num_chars": int, "top_k": int, "top_p": float}
 _DEFAULTS: Mapping[str, Any] = {
     "prompt": "",
@@ -62,16 +63,36 @@ def set_settings(settings: Mapping[str, Any]) -> None:
     fill({**values, "compare": False})
 
 
-def draw_form(view: AccountView, problems: Mapping[str, str]) -> Filled:
-    """Draw the fields, each with what is wrong with it, and return what is in them."""
-    largest = view.max_num_chars or LARGEST_NUM_CHARS
+def form_as_it_stands(largest: int) -> Filled:
+    """Return what is in the form, whether it is drawn already or not."""
     begin_with(_DEFAULTS)
-    _bound_num_chars(largest)
+    names = ("prompt", "seed", "num_chars", "top_k", "top_p")
+    fields = {name: value_of(name) for name in names} | {"max_num_chars": largest}
+    first = check_form(temperature=value_of("temperature"), **fields)
+    if not value_of("compare"):
+        return Filled(first, None)
+    fields["seed"] = str(first.body["seed"]) if first.body else fields["seed"]
+    return Filled(first, check_form(temperature=value_of("second_temperature"), **fields))
 
-    def problem(field: str) -> None:
-        if field in problems:
-            st.error(plain(problems[field]))
 
+def remember_asked(*, of_form: bool) -> None:
+    """Remember what stood in the fields when a text was asked for, if the form asked for it."""
+    asked = {name: value_of(name) for name in _DEFAULTS} if of_form else {}
+    st.session_state[_ASKED] = asked
+
+
+def still_there(refused: Mapping[str, str]) -> dict[str, str]:
+    """Return of what the API refused that which still stands in its field."""
+    asked = st.session_state.get(_ASKED, {})
+    return {
+        name: told
+        for name, told in refused.items()
+        if name in asked and asked[name] == value_of(name)
+    }
+
+
+def draw_prompt(problems: Mapping[str, str], unknown: Collection[str]) -> None:
+    """Draw the prompt and, where the model does not know some of its characters, a way out."""
     st.text_area(
         "Prompt",
         key=key_of("prompt"),
@@ -80,39 +101,51 @@ def draw_form(view: AccountView, problems: Mapping[str, str]) -> Filled:
         # No max_chars: a browser then drops all of a longer paste, and says nothing.
         placeholder="Write a beginning, or leave it empty to let the model begin.",
     )
-    problem("prompt")
+    _draw_problem(problems, "prompt")
+    prompt = value_of("prompt")
+    way_out = offer(prompt, unknown) if "prompt" in problems else ""
+    if way_out and st.button(way_out, icon=":material/healing:"):
+        _fill_now({"prompt": mended(prompt, unknown)})
+
+
+def draw_settings(largest: int, problems: Mapping[str, str]) -> None:
+    """Draw all other fields, each with what is wrong with it.
+
+    None has the browser's own bounds: a value beyond them would never arrive here to be told of.
+    """
     _draw_seed()
-    problem("seed")
+    _draw_problem(problems, "seed")
     _draw_presets()
     left, right = st.columns(2)
     with left:
         _draw_temperature("Temperature", "temperature")
-        problem("temperature")
+        _draw_problem(problems, "temperature")
     with right:
         st.number_input(
             "Number of characters",
             key=key_of("num_chars"),
             persist_state="session",
-            min_value=1,
-            max_value=largest,
             step=50,
             help=f"How many to write, at most {largest:,}.",
         )
-        problem("num_chars")
+        _draw_problem(problems, "num_chars")
     sampling = any(name in problems for name in ("top_k", "top_p", "second_temperature"))
     with st.expander("More", expanded=sampling):
-        _draw_more(problem)
+        _draw_more(problems)
+
+
+def draw_cost(view: AccountView) -> None:
+    """Draw what the text would cost, once that is known."""
     compared = 2 if value_of("compare") else 1
-    said, enough = cost_line(view.document, compared * int(value_of("num_chars") or 0))
+    chars = max(0, int(value_of("num_chars") or 0))
+    said, enough = cost_line(view.document, compared * chars)
     if said:
         st.caption(said if enough else f":orange[:material/warning:] {said}")
-    return _filled(largest)
 
 
-def _bound_num_chars(largest: int) -> None:
-    asked = value_of("num_chars")
-    if asked is not None:
-        st.session_state[key_of("num_chars")] = max(1, min(largest, asked))
+def _draw_problem(problems: Mapping[str, str], field: str) -> None:
+    if field in problems:
+        st.error(plain(problems[field]))
 
 
 def _draw_seed() -> None:
@@ -166,15 +199,13 @@ def _draw_temperature(name: str, key: str) -> None:
         name,
         key=key_of(key),
         persist_state="session",
-        min_value=0.0,
-        max_value=2.0,
         step=0.1,
         format="%.2f",
         help="0 always takes the likeliest character; higher is bolder.",
     )
 
 
-def _draw_more(problem: Any) -> None:
+def _draw_more(problems: Mapping[str, str]) -> None:
     left, right = st.columns(2)
     with left:
         st.number_input(
@@ -182,26 +213,23 @@ def _draw_more(problem: Any) -> None:
             value=None,
             key=key_of("top_k"),
             persist_state="session",
-            min_value=1,
             step=1,
             placeholder="all",
             help="Choose among this many likeliest characters only.",
         )
-        problem("top_k")
+        _draw_problem(problems, "top_k")
     with right:
         st.number_input(
             "Top p",
             value=None,
             key=key_of("top_p"),
             persist_state="session",
-            min_value=0.0,
-            max_value=1.0,
             step=0.05,
             format="%.2f",
             placeholder="all",
             help="Choose among the likeliest characters that together have this probability.",
         )
-        problem("top_p")
+        _draw_problem(problems, "top_p")
     st.toggle(
         "Compare two temperatures",
         key=key_of("compare"),
@@ -210,14 +238,4 @@ def _draw_more(problem: Any) -> None:
     )
     if value_of("compare"):
         _draw_temperature("Second temperature", "second_temperature")
-        problem("second_temperature")
-
-
-def _filled(largest: int) -> Filled:
-    names = ("prompt", "seed", "num_chars", "top_k", "top_p")
-    fields = {name: value_of(name) for name in names} | {"max_num_chars": largest}
-    first = check_form(temperature=value_of("temperature"), **fields)
-    if not value_of("compare"):
-        return Filled(first, None)
-    fields["seed"] = str(first.body["seed"]) if first.body else fields["seed"]
-    return Filled(first, check_form(temperature=value_of("second_temperature"), **fields))
+        _draw_problem(problems, "second_temperature")

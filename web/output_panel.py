@@ -9,7 +9,7 @@ import streamlit as st
 
 from web.api_client import ApiError
 from web.runs import Runs, RunState, RunView
-from web.sentences import beside_fields, duration, plain, sentence
+from web.sentences import FIELD_LABELS, beside_fields, duration, plain, sentence
 from web.texts import Text, ending, past_ending
 
 POLL_SECONDS = 0.25
@@ -19,8 +19,12 @@ LONG_WAIT_SECONDS = 300.0  # beyond it the countdown moves once a minute
 _EXPLAINED = (422, 429)  # the person can help themselves; nobody needs to look it up
 
 
-def output_panel(runs: Runs, run_id: str, before: str, at_start: RunView) -> None:
+def output_panel(
+    runs: Runs, run_id: str, before: str, at_start: RunView, *, marked: bool = False
+) -> None:
     """Draw a run after the text that it goes on from, and go on drawing it while something moves.
+
+    `marked`: what the API refused stands marked in the form.
 
     `at_start` is the very look that the page drew its buttons from: a run that ended since then
     is a change that the page must be drawn for again.
@@ -31,11 +35,31 @@ def output_panel(runs: Runs, run_id: str, before: str, at_start: RunView) -> Non
         view = runs.view(run_id)
         if view is None:
             return
-        _draw(view, before)
+        _draw(view, before, marked=marked)
         if _phase(view) != _phase(at_start):
             st.rerun()  # the buttons beside the panel change too
 
     panel()
+
+
+def draw_wait(runs: Runs, username: str) -> None:
+    """Count down to when the API takes requests again, where no refused text does: after a reload.
+
+    Nothing is drawn once that time has come.
+    """
+    at_start = runs.wait_of(username)
+    if at_start is None:
+        return
+
+    @st.fragment(run_every=_every(at_start.seconds))
+    def countdown() -> None:
+        wait = runs.wait_of(username)
+        if wait is None:
+            st.rerun()
+        else:
+            _draw_countdown(sentence(wait.error), wait.seconds)
+
+    countdown()
 
 
 def draw_past(text: Text) -> None:
@@ -64,16 +88,18 @@ def draw_nothing_yet(account_error: ApiError | None) -> None:
 def _redraw_every(view: RunView) -> float | None:
     if view.running:
         return POLL_SECONDS
-    if view.retry_in_seconds > LONG_WAIT_SECONDS:
-        return 60.0
-    return COUNTDOWN_SECONDS if view.retry_in_seconds > 0 else None
+    return _every(view.retry_in_seconds) if view.retry_in_seconds > 0 else None
+
+
+def _every(wait_seconds: float) -> float:
+    return 60.0 if wait_seconds > LONG_WAIT_SECONDS else COUNTDOWN_SECONDS
 
 
 def _phase(view: RunView) -> tuple[bool, bool]:
     return view.running, view.retry_in_seconds > 0
 
 
-def _draw(view: RunView, before: str) -> None:
+def _draw(view: RunView, before: str, *, marked: bool) -> None:
     if view.state is RunState.WAITING:
         st.progress(0.0, text="Waiting for the first characters …")
     elif view.state is RunState.WRITING:
@@ -81,7 +107,7 @@ def _draw(view: RunView, before: str) -> None:
     elif view.error is None:
         st.caption(ending(view))
     else:
-        _draw_error(view, view.error)
+        _draw_error(view, view.error, marked=marked)
     if before or view.text:
         _draw_text(before + view.text)
 
@@ -91,19 +117,25 @@ def _draw_text(text: str) -> None:
     st.code(f"\n{text}\n", language=None, wrap_lines=True)
 
 
-def _draw_error(view: RunView, error: ApiError) -> None:
-    told = "Please look at the marked field." if beside_fields(error) else sentence(error)
+def _draw_error(view: RunView, error: ApiError, *, marked: bool) -> None:
+    fields = beside_fields(error)
+    if fields and not marked:
+        told = " ".join(f"{FIELD_LABELS[name]}: {text}" for name, text in fields.items())
+        st.caption(f"This was refused. {plain(told)}")
+        return
+    told = "Please look at the marked field." if fields else sentence(error)
     if view.retry_in_seconds > 0:
-        st.warning(
-            f"{told} Try again in {duration(view.retry_in_seconds)}.",
-            icon=":material/hourglass_top:",
-        )
+        _draw_countdown(told, view.retry_in_seconds)
     elif error.retry_after_seconds:
         st.info("You can generate again.", icon=":material/check:")
     else:
         st.error(told, icon=":material/error:")
     if error.request_id and error.status not in _EXPLAINED:
         st.caption(f"Reference {plain(error.request_id)}")
+
+
+def _draw_countdown(told: str, seconds: float) -> None:
+    st.warning(f"{told} Try again in {duration(seconds)}.", icon=":material/hourglass_top:")
 
 
 def _pace(view: RunView) -> str:

@@ -64,6 +64,14 @@ class RunView:
         return self.error is not None and self.error.status == 429 and self.retry_in_seconds > 0
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Why, and for how long from now, the API would refuse a person's requests."""
+
+    error: ApiError
+    seconds: float
+
+
 class Run:
     """One generation. All methods may be called from any thread."""
 
@@ -155,6 +163,7 @@ class Runs:
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
         self._tab_seen: dict[str, float] = {}
+        self._waits: dict[str, tuple[float, ApiError]] = {}  # username -> until when, and why
 
     def start(
         self,
@@ -190,6 +199,12 @@ class Runs:
     def view(self, run_id: str | None) -> RunView | None:
         run = self._runs.get(run_id or "")
         return None if run is None else run.view(self._clock())
+
+    def wait_of(self, username: str) -> Wait | None:
+        """Return how long a 429 still holds for this person, in whatever tab it came."""
+        until, error = self._waits.get(username, (0.0, ApiError("rate_limited")))
+        seconds = until - self._clock()
+        return Wait(error, seconds) if seconds > 0 else None
 
     def stop(self, run_id: str | None) -> None:
         run = self._runs.get(run_id or "")
@@ -248,12 +263,20 @@ class Runs:
                 if run.replace_call(call):
                     self._read(run, call, key, body)
         except ApiError as exc:
-            run.end(RunState.FAILED, self._clock(), error=exc)
+            now = self._clock()
+            if exc.status == 429 and exc.retry_after_seconds:
+                self._keep_wait(username, now, exc)
+            run.end(RunState.FAILED, now, error=exc)
         except Exception as exc:  # noqa: BLE001  # a run always ends
             _log.error("a generation failed unexpectedly: %s", describe(exc))
             run.end(RunState.FAILED, self._clock(), error=ApiError("bad_answer"))
         finally:
             call.close()
+
+    def _keep_wait(self, username: str, now: float, error: ApiError) -> None:
+        with self._lock:
+            held = {name: wait for name, wait in self._waits.items() if wait[0] > now}
+            self._waits = held | {username: (now + (error.retry_after_seconds or 0.0), error)}
 
     def _read(self, run: Run, call: GenerationCall, key: str, body: Mapping[str, Any]) -> None:
         for event in call.events(key, body):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from web.api_client import ApiError
+from web.unknown_chars import told_unknown, unknown_in
 
 # What the request's fields are called on the page.
 FIELD_LABELS = {
@@ -70,10 +71,20 @@ def beside_fields(error: ApiError | None) -> dict[str, str]:
         return {}
     found = {name: text for name, text in error.fields.items() if name in FIELD_LABELS}
     if not found and error.code == "prompt_not_encodable":
-        found["prompt"] = error.detail or sentence(error)
+        found["prompt"] = told_unknown(error.detail) or error.detail or sentence(error)
     if not found and error.code == "exceeds_plan":
         found["num_chars"] = error.detail or sentence(error)
     return found
+
+
+def unknown_chars(error: ApiError) -> list[str]:
+    """Return the characters for which the API refused a prompt."""
+    return unknown_in(error.detail) if error.code == "prompt_not_encodable" else []
+
+
+def label_of(field: str) -> str:
+    """Return what a field of the form is called on the page."""
+    return FIELD_LABELS.get(field, "Second temperature")
 
 
 def told_by_api(error: ApiError) -> str:

@@ -87,4 +87,7 @@ def _draw_programs(text: Text, api_url: str) -> None:
         )
         # Not coloured: Streamlit's colours for programs are too faint for some to read.
         st.code(programs[name or "curl"], language=None, wrap_lines=True)
-        st.caption("Set GPT_API_KEY to an API key of your own first.")
+        st.caption(
+            "Set GPT_API_KEY to an API key of your own first: "
+            "Rotate on the page My API key shows one."
+        )

@@ -53,26 +53,27 @@ def label(text: Text) -> str:
     """Return a text in a line of its own, for choosing among texts: Streamlit goes by the label."""
     settings = text["settings"]
     whole = text["before"] + text["text"]
-    beginning = " ".join(whole.split())[:40]
+    beginning = " ".join(whole.split())[:40] or "(empty)"
     return (
-        f"{text['number']} · {text['at']} · {len(whole):,} characters"
+        f"{beginning} · {text['number']} · {text['at']} · {len(whole):,} characters"
         f" · seed {settings.get('seed')} · temperature {settings.get('temperature')}"
-        f" · {beginning}"
-    ).strip()
+    )
 
 
 def ending(view: RunView) -> str:
     """Return in a line how a run that did not fail ended, and what it was."""
     amount = f"{len(view.text):,} of {view.num_chars:,} characters in {view.seconds:.1f} s"
-    if view.state is RunState.STOPPED:
-        return f"stopped · {amount}"
+    stopped = view.state is RunState.STOPPED
     reason = _ENDINGS.get(str(view.summary.get("finish_reason")), "finished")
-    parts = [reason, amount]
+    used = view.body if stopped else view.summary
+    parts = ["stopped" if stopped else reason, amount]
     parts += [
-        f"{name} {view.summary[name]}"
+        f"{name} {used[name]}"
         for name in ("seed", "temperature")
-        if isinstance(view.summary.get(name), int | float)
+        if isinstance(used.get(name), int | float)
     ]
+    if stopped:  # the API had written a little more than came, and says nothing to who has gone
+        return " · ".join([*parts, f"cost about {len(view.text):,}"])
     usage = view.summary.get("usage")
     charged = usage.get("charged_chars") if isinstance(usage, Mapping) else None
     if isinstance(charged, int):

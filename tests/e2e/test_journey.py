@@ -256,14 +256,58 @@ def test_a_rotation_that_was_never_used_is_cancelled(api, home, admin, logged_in
     tab.sees("finished · 50 of 50 characters")
 
 
-def test_a_revoked_key_is_told_in_one_sentence(home, admin, logged_in):
-    """The person learns whom to ask, and a plan's 422 is told beside its field."""
+def test_what_a_phone_types_is_told_mended_and_generated(home, logged_in):
+    """The model knows no typographic characters, and no double quotes either: each refusal shows
+    which, and a click lets what it knows stand for them."""
     tab = logged_in(home.people["mona"])
-    tab.set("Prompt", "an ☃ is not in the alphabet")
+    tab.set("Number of characters", "50", "spinbutton")
+    tab.set("Prompt", "\u201cIt\u2019s late \u2013 go on\u2026\u201d, said he")
     tab.button("Generate Text").click()
     tab.sees("Please look at the marked field.")
+    tab.sees("The model does not know these characters: \u201c \u2019 \u2013 \u2026 \u201d.")
     tab.idle()
     tab.picture("422-light")
+    tab.button("Replace by plain ones").click()
+    tab.until(lambda: tab.field("Prompt").input_value() == '"It\'s late - go on...", said he')
+    tab.idle()
+    tab.button("Generate Text").click()
+    tab.sees('The model does not know this character: ".')
+    tab.idle()
+    tab.button("Replace by plain ones").click()
+    tab.until(lambda: tab.field("Prompt").input_value() == "'It's late - go on...', said he")
+    tab.idle()
+    tab.button("Generate Text").click()
+    tab.sees("finished · 50 of 50 characters")
+
+
+def test_two_temperatures_give_two_texts_and_a_phone_shows_its_one(home, logged_in):
+    """From one seed the model writes soberly and boldly, side by side; on a phone as well."""
+    for scheme in ("light", "dark"):
+        tab = logged_in(home.people["mona"], color_scheme=scheme)
+        tab.set("Prompt", "KING:\n")
+        tab.set("Number of characters", "300", "spinbutton")
+        tab.page.get_by_text("More", exact=True).click()
+        tab.page.get_by_text("Compare two temperatures").click()
+        tab.idle()
+        tab.button("Generate Text").click()
+        tab.page.get_by_text("finished ·").nth(1).wait_for()
+        tab.idle()
+        tab.picture(f"compare-{scheme}")
+        texts = tab.page.locator("[data-testid=stCode] code").all_text_contents()
+        assert len(set(texts)) == 2
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    tab = logged_in(home.people["mona"], **phone, color_scheme="dark")
+    tab.picture("phone-form-dark")
+    tab.set("Prompt", "ROMEO:\n")
+    tab.button("Generate Text").click()
+    tab.sees("finished · 200 of 200 characters")
+    tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop = 0")
+    tab.picture("phone-done-dark")
+
+
+def test_a_revoked_key_is_told_in_one_sentence(home, admin, logged_in):
+    """The person learns whom to ask."""
+    tab = logged_in(home.people["mona"])
     admin.keys.revoke(admin.users.show("mona")["key_id"], reason="test")
     tab.set("Prompt", "plain")
     tab.button("Generate Text").click()

@@ -7,6 +7,7 @@ import pytest
 from tests.support.admin_answers import ADMIN
 from tests.support.axe import axe_script, grave_violations
 from tests.support.browser import Tab
+from tests.support.fake_api import Behaviour, Refusal
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 
@@ -40,7 +41,7 @@ def test_axe_finds_nothing_grave_on_any_page(web_world, answers, open_tab, axe, 
     def look(name: str) -> None:
         tab.idle()
         found[name] = grave_violations(tab.page, axe)
-        if name in ("login", "compare"):
+        if name == "login":
             tab.picture(f"{name}-{scheme}")
 
     tab = open_tab(web_world.server.url, color_scheme=scheme)
@@ -79,14 +80,39 @@ def test_a_phone_has_everything_without_scrolling_sideways(
     """At 390 pixels no page is wider than the screen, and the buttons work."""
     tab = _in(open_tab, web_server, web_world.home.root, **PHONE, color_scheme="dark")
     assert not tab.page.locator("kbd").first.is_visible()  # there are no keys to hint at
-    tab.picture("phone-form-dark")
     tab.button("Generate Text").click()
     tab.sees("finished ·")
     tab.idle()
-    tab.page.locator("[data-testid=stCode]").first.scroll_into_view_if_needed()
-    tab.picture("phone-done-dark")
     for path in ("/", "/usage", "/key", "/admin"):
         tab.open(path)
         tab.page.get_by_role("heading").first.wait_for()
         tab.idle()
         assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("size", [(360, 740), (390, 844)], ids=str)
+def test_on_a_phone_one_sees_what_one_asked_for(web_server, web_world, told_api, open_tab, size):
+    """Without scrolling: the buttons on arrival, then progress, first text, and a countdown."""
+    width, height = size
+    phone = {**PHONE, "viewport": {"width": width, "height": height}}
+    tab = _in(open_tab, web_server, web_world.home.ada, **phone)
+
+    def ends_at(locator) -> float:
+        locator.wait_for()
+        box = locator.bounding_box()
+        assert tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop") == 0
+        return box["y"] + box["height"]
+
+    assert ends_at(tab.button("Generate Text")) < height
+    assert ends_at(tab.button("Stop")) < height
+    told_api.behaviour = Behaviour(stall_after_events=3)
+    tab.button("Generate Text").click()
+    assert ends_at(tab.page.get_by_text("Shall I compare")) < height
+    assert ends_at(tab.page.get_by_text("30 of 200 characters")) < height
+    tab.button("Stop").click()
+    tab.sees("stopped ·")
+    tab.idle()
+    told_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 3))
+    tab.button("Generate Text").click()
+    assert ends_at(tab.page.get_by_text("Try again in")) < height
+    tab.sees("You can generate again.")  # for who comes after

@@ -205,13 +205,21 @@ def test_the_keyboard_generates_and_stops(told_api, adas_tab):
     adas_tab.sees("stopped ·")
 
 
+def _lost(tab):
+    return tab.page.evaluate(
+        "getComputedStyle(document.querySelector('[data-testid=stApp]'), '::after').content"
+    )
+
+
 def test_after_a_restart_the_first_click_works(web_server, web_home, told_api, open_tab):
-    """A tab that was open stays logged in and generates."""
+    """A tab that was open says that it lost its server, stays logged in and generates."""
     tab = _logged_in(open_tab, web_server, web_home.ada)
     wait_until(tab.session_cookie)
+    assert _lost(tab) == "none"
     web_server.stop()
+    tab.until(lambda: "Connection lost" in _lost(tab))
     web_server.start()
-    tab.page.wait_for_timeout(3000)  # the tab reconnects by itself
+    tab.until(lambda: _lost(tab) == "none")  # the tab reconnects by itself
     tab.idle()
     tab.button("Generate Text").click()
     tab.sees("finished ·")

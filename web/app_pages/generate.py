@@ -5,16 +5,26 @@ import time
 import streamlit as st
 
 from web import browser_session
-from web.generate_form import LAST_SEED, draw_form, set_settings
-from web.output_panel import draw_nothing_yet, draw_past, output_panel
-from web.sentences import beside_fields
+from web.generate_form import (
+    LAST_SEED,
+    draw_cost,
+    draw_prompt,
+    draw_settings,
+    form_as_it_stands,
+    remember_asked,
+    set_settings,
+    still_there,
+)
+from web.output_panel import draw_nothing_yet, draw_past, draw_wait, output_panel
+from web.request_form import LARGEST_NUM_CHARS
+from web.sentences import beside_fields, label_of, unknown_chars
 from web.services import installed
 from web.text_actions import Wish, draw_actions
 from web.texts import found, label, text_of, with_text
 
 PANELS = "panels"  # what is shown beside the form: [{"id": of a run or text, "before": text}]
 TEXTS = "texts"  # of this visit, the newest first
-PROBLEMS = "form_problems"
+UNKNOWN = "unknown_chars"  # to the model, as far as it refused them in this visit
 
 services = installed()
 session, account = browser_session.require(services)
@@ -33,46 +43,61 @@ for panel, view in zip(panels, views, strict=True):
         services.account_views.forget(account.username)  # something was used
 texts = state.get(TEXTS, [])
 account_view = services.account_views.of(account.username)
+largest = account_view.max_num_chars or LARGEST_NUM_CHARS
 running = any(view is not None and view.running for view in views)
-waiting = any(view is not None and view.blocks_generating for view in views)
-problems = state.get(PROBLEMS) or {
-    field: text
-    for view in views
-    if view is not None
-    for field, text in beside_fields(view.error).items()
-}
+waiting = services.runs.wait_of(account.username) is not None
+
+form = form_as_it_stands(largest)
+refused: dict[str, str] = {}
+for number, view in enumerate(views):
+    if view is None or view.error is None:
+        continue
+    state[UNKNOWN] = {*state.get(UNKNOWN, ()), *unknown_chars(view.error)}
+    for field, told in beside_fields(view.error).items():
+        second = number > 0 and field == "temperature"
+        refused[f"second_{field}" if second else field] = told
+refused = still_there(refused)
+problems = {**refused, **form.problems}
 
 
-def begin(wishes: list[Wish]) -> None:
-    """Start these generations, side by side, in the place of what was shown."""
-    shown: list[dict[str, str]] = []
-    for wish in wishes:
-        run_id = services.runs.start(
-            username=account.username,
-            tab=browser_session.tab_id(),
-            login_id=session.login_id,
-            body=wish.body,
-            beside=shown[0]["id"] if shown else None,
-        )
-        shown.append({"id": run_id, "before": wish.before})
-    state[PANELS], state[PROBLEMS] = shown, {}
-    state[LAST_SEED] = wishes[0].body["seed"]
+def started(wish: Wish, beside: str | None) -> dict[str, str]:
+    """Start a generation and return its panel; of what is shown, one other may stay."""
+    run_id = services.runs.start(
+        username=account.username,
+        tab=browser_session.tab_id(),
+        login_id=session.login_id,
+        body=wish.body,
+        beside=beside,
+    )
+    state[LAST_SEED] = wish.body["seed"]
+    return {"id": run_id, "before": wish.before}
 
 
 st.title("Custom GPT Model")
-settings, output = st.columns([5, 6], gap="medium")
+# The style lays them out: on a wide screen what comes out is beside both, on a narrow one between.
+desk = st.container(key="desk")
+ask, output, settings = (desk.container(key=key) for key in ("ask", "output", "settings"))
+
+with ask:
+    draw_prompt(problems, state.get(UNKNOWN, set()))
+    with st.container(horizontal=True):
+        generate = st.button(
+            "Generate Text",
+            type="primary",
+            width="stretch",
+            shortcut="Ctrl+Enter",
+            disabled=running or waiting,
+        )
+        stop = st.button("Stop", width=140, shortcut="Esc", disabled=not running)
+    if form.problems:
+        st.caption(
+            f":orange[:material/warning:] Please mend: {', '.join(map(label_of, form.problems))}."
+        )
+    else:
+        draw_cost(account_view)
 
 with settings:
-    form = draw_form(account_view, problems)
-    generate_at, stop_at = st.columns([2, 1])
-    generate = generate_at.button(
-        "Generate Text",
-        type="primary",
-        width="stretch",
-        shortcut="Ctrl+Enter",
-        disabled=running or waiting,
-    )
-    stop = stop_at.button("Stop", width="stretch", shortcut="Esc", disabled=not running)
+    draw_settings(largest, problems)
     if texts:
         with st.expander("Texts of this visit", icon=":material/history:"):
             chosen = st.selectbox(
@@ -95,29 +120,37 @@ if stop:
     for panel in panels:
         services.runs.stop(panel["id"])
     st.rerun()
-if generate and not running and not waiting:
-    state[PROBLEMS] = dict(form.problems)
-    if not form.problems:
-        second = [] if form.second is None else [Wish(form.second.body)]
-        begin([Wish(form.first.body), *second])
+if generate and not running and not waiting and not form.problems:
+    remember_asked(of_form=True)
+    shown = [started(Wish(form.first.body), None)]
+    if form.second is not None:
+        shown.append(started(Wish(form.second.body), shown[0]["id"]))
+    state[PANELS] = shown
     st.rerun()
 
-wish = None
+wish, wished_at = None, 0
 with output:
     places = st.columns(len(panels) or 1)  # always there: what streams has a place that stays
     if not panels:
         with places[0]:
             draw_nothing_yet(account_view.error)
-    for place, panel, view in zip(places, panels, views, strict=False):
+    if waiting and not any(view is not None and view.blocks_generating for view in views):
+        draw_wait(services.runs, account.username)
+    for number, (place, panel, view) in enumerate(zip(places, panels, views, strict=False)):
         with place:
             text = found(texts, panel["id"])
             if view is not None:
-                output_panel(services.runs, panel["id"], panel["before"], view)
+                output_panel(
+                    services.runs, panel["id"], panel["before"], view, marked=bool(refused)
+                )
             elif text is not None:
                 draw_past(text)
             if text is not None and not running:
                 url = services.settings.api_url
-                wish = draw_actions(text, api_url=url, disabled=waiting) or wish
+                pressed = draw_actions(text, api_url=url, disabled=waiting)
+                wish, wished_at = (wish, wished_at) if pressed is None else (pressed, number)
 if wish is not None and not waiting:
-    begin([wish])
+    remember_asked(of_form=False)
+    others = [panel["id"] for number, panel in enumerate(panels) if number != wished_at]
+    panels[wished_at] = started(wish, others[0] if others else None)
     st.rerun()

@@ -95,6 +95,8 @@ def test_stop_keeps_the_text_and_says_so(fake_api):
     press(app, "Stop")
     assert app.code[0].value == fake_api.behaviour.text[:30]
     assert "stopped · 30 of 200 characters" in captions(app)
+    assert f"seed {fake_api.generations()[0].body['seed']}" in captions(app)
+    assert "cost about 30" in captions(app)
     assert not button(app, "Generate Text").disabled
     until(app, lambda _: fake_api.disconnects == 1)
 
@@ -142,10 +144,36 @@ def test_a_422_is_told_beside_its_field(fake_api):
     errors = [{"field": "seed", "message": "not *this* one"}]
     fake_api.behaviour = Behaviour(refusal=Refusal(422, "invalid_request", errors=errors))
     app = generate(log_in())
-    assert [error.value for error in app.error] == [
+    assert {error.value for error in app.error} == {
         "not &#42;this&#42; one",
         "Please look at the marked field.",
-    ]
+    }
+    app.text_input[0].set_value("7").run()  # corrected: nothing is wrong with what stands there now
+    assert not app.error
+    assert "This was refused. Seed" in captions(app)
+
+
+def test_a_value_that_cannot_be_is_told_at_once():
+    """Not by a red border: in a sentence beside its field, and nothing is sent."""
+    app = log_in()
+    app.number_input[0].set_value(5.0).run()
+    assert [error.value.startswith("A number from 0 to 2") for error in app.error] == [True]
+    assert "Please mend: Temperature." in captions(app)
+    assert next(group for group in app.button_group if group.label == "Preset").value is None
+    press(app, "Generate Text")
+    assert not app.code
+    app.number_input[0].set_value(1.0).run()
+    assert not app.error
+
+
+def test_a_reload_does_not_forget_how_long_to_wait(fake_api):
+    """Another tab of the same person counts down too and cannot ask; another person can."""
+    fake_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 60))
+    generate(log_in())
+    again = log_in()
+    assert "Your plan's rate is used up for the moment. Try again in " in again.warning[0].value
+    assert button(again, "Generate Text").disabled
+    assert not button(log_in("root"), "Generate Text").disabled
 
 
 def test_what_is_wrong_at_once_is_not_even_sent(fake_api):

@@ -1,5 +1,6 @@
 """Test Connection tells what works and what does not, step by step."""
 
+from web.api_client import ApiError
 from web.connection_test import check_connection
 
 
@@ -42,3 +43,17 @@ def test_a_rotated_key_is_read_anew(parts, fake_api, users):
     users.key = users.key[:-1] + "Z"
     fake_api.accepted_keys = {users.key}
     assert _checks(parts)["Key accepted"][0]
+
+
+def test_an_api_that_says_nothing_is_told_without_a_word_of_texts(parts, monkeypatch):
+    """Nothing was being written: there is nothing to be kept."""
+    for code in ("stalled", "interrupted"):
+
+        def get(_path, error=code):
+            raise ApiError(error)
+
+        monkeypatch.setattr(parts.api, "get", get)
+        works, seen = _checks(parts)["Reachable"]
+        assert not works
+        assert "kept" not in seen
+        assert seen.endswith("Try again in a minute.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 
 import pytest
@@ -137,7 +138,7 @@ def test_the_visits_texts_can_be_brought_back(fake_api):
     field(app, "Prompt").set_value("second")
     fake_api.behaviour = Behaviour(text="other ")
     generate(app)
-    assert len(field(app, "Text").options) == 2
+    assert [shown[:10] for shown in field(app, "Text").options] == ["other othe", "Shall I co"]
     field(app, "Text").set_value(app.session_state["texts"][1]["id"]).run()
     press(app, "Restore")
     assert field(app, "Prompt").value == "first"
@@ -177,6 +178,34 @@ def test_a_429_disables_what_would_generate(fake_api):
     assert button(app, "Generate Text").disabled
     press(app, "Restore")
     assert "Continue" in labels(app)
+
+
+def test_a_prompt_that_the_model_does_not_know_is_mended_by_one_click(fake_api):
+    """The characters are shown themselves; what a click makes of the prompt can be generated."""
+    detail = 'the model has no token for "\u2019", "\\t".'
+    fake_api.behaviour = Behaviour(refusal=Refusal(422, "prompt_not_encodable", detail=detail))
+    app = log_in()
+    field(app, "Prompt").set_value("it\u2019s\tso")
+    generate(app)
+    told = [html.unescape(error.value) for error in app.error]
+    assert "The model does not know these characters: \u2019, tab." in told
+    fake_api.behaviour = Behaviour()
+    press(app, "Replace by plain ones")
+    assert not app.error
+    assert "Replace by plain ones" not in labels(app)
+    generate(app)
+    assert _bodies(fake_api)[1]["prompt"] == "it's so"
+
+
+def test_to_continue_one_of_two_texts_leaves_the_other(fake_api):
+    """Two that are compared stay side by side."""
+    app = log_in()
+    field(app, "Compare two temperatures").set_value(True).run()
+    generate(app)
+    first, second = (code.value for code in app.code)
+    generate(app, "Continue")
+    assert len(app.code[0].value) == 2 * len(first)
+    assert app.code[1].value == second
 
 
 PROMPT = 'it\'s "so" $HOME `x` \\ ☃\n'

@@ -200,3 +200,23 @@ def test_no_run_holds_a_key(runs, users):
     run = runs._runs[run_id]
     held = repr({name: getattr(run, name) for name in vars(run)}) + repr(vars(run._call))
     assert users.key not in held
+
+
+def test_a_429_holds_for_the_person_until_its_time_is_over(runs, fake_api, clock):
+    """In every tab and after the run is forgotten, not a moment longer, and for nobody else."""
+    fake_api.behaviour = Behaviour(refusal=Refusal(429, "rate_limited", 7))
+    _until(runs, _start(runs), lambda v: not v.running)
+    runs.stop_login("login")
+    clock.now = 3.0
+    assert runs.wait_of("ada").seconds == 4.0
+    assert runs.wait_of("ada").error.code == "rate_limited"
+    assert runs.wait_of("root") is None
+    clock.now = 7.0
+    assert runs.wait_of("ada") is None
+
+
+def test_what_is_no_429_lets_one_ask_again_at_once(runs, fake_api):
+    """A server that is busy names a time too, which is advice."""
+    fake_api.behaviour = Behaviour(refusal=Refusal(503, "overloaded", 7))
+    _until(runs, _start(runs), lambda v: not v.running)
+    assert runs.wait_of("ada") is None
