@@ -243,6 +243,7 @@ def build(settings: Settings, redis_url: str) -> Flask:
             redis_url,
             outage=settings.redis_outage,
             timeout_seconds=timeout,
+            max_instances=settings.max_instances,
             on_event=lambda event, detail: _limiter_event(metrics, event, detail),
         ),
         count_failure=stores.count_failure,
@@ -256,5 +257,7 @@ def build(settings: Settings, redis_url: str) -> Flask:
 def _limiter_event(metrics: Metrics, event: LimiterEvent, detail: str) -> None:
     """Count what the limiter tells of Redis; its loss and return are lines in the log too."""
     metrics.limiter_events.labels(event=event.value).inc()
-    if event in {LimiterEvent.REDIS_LOST, LimiterEvent.REDIS_BACK}:
+    if event is LimiterEvent.REDIS_LOST:
         log.warning("limiter.redis", change=event.value, detail=detail)
+    elif event is LimiterEvent.REDIS_BACK:
+        log.info("limiter.redis", change=event.value)

@@ -34,6 +34,7 @@ class Settings:
     port: int
     redis_outage: str  # "local", "closed" or "open"
     redis_timeout_seconds: float  # what takes longer counts as an outage
+    max_instances: int  # that share the limits while Redis has not told how many do
     model_uri: str
     cors_origins: tuple[str, ...]
     trusted_proxy_hops: int
@@ -66,6 +67,7 @@ class Settings:
             port=integer(env, "PORT", default=8080, least=1, most=65535),
             redis_outage=choice(env, "REDIS_OUTAGE", "local", ("local", "closed", "open")),
             redis_timeout_seconds=timeout_ms / 1000,
+            max_instances=integer(env, "MAX_INSTANCES", default=1, least=1, most=1000),
             model_uri=_model_uri(env.get("MODEL_URI") or "models/demo"),
             cors_origins=_origins(env.get("CORS_ORIGINS", "")),
             trusted_proxy_hops=integer(env, "TRUSTED_PROXY_HOPS", default=0, least=0, most=10),

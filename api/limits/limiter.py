@@ -12,6 +12,7 @@ Thread-safe; needs no thread of its own.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -81,10 +82,12 @@ class RedisLimiter:
         monotonic: Callable[[], float] = time.monotonic,
         timeout_seconds: float = TIMEOUT_SECONDS,
         on_event: Callable[[LimiterEvent, str], None] = lambda _event, _detail: None,
+        max_instances: int = 1,
         redis_clock_ms: Callable[[], int] | None = None,
     ) -> None:
         """Connect to nothing yet. `on_event` is told of outages: (event, detail for the log).
 
+        `max_instances` is how many are taken to share the limits until Redis has told.
         `redis_clock_ms` stands in for Redis's own clock and is for tests that move time.
         """
         self._outage = Outage(outage)
@@ -94,10 +97,10 @@ class RedisLimiter:
         self._heartbeat_script = Script("heartbeat.lua")
         self._line, self._questions = RedisLine(redis_url, timeout_seconds), Questions()
         self._breaker = Breaker(_PROBE_SECONDS, monotonic)
-        self._local = LocalLimiter(clock)
+        self._local, self._max_instances = LocalLimiter(clock, max_instances), max_instances
         self._unsettled: deque[_Settlement] = deque()
         self._instance = unique(16)
-        self._heartbeat_at = 0.0
+        self._heartbeat_at, self._first_heard_at = 0.0, math.inf
 
     def acquire(
         self,
@@ -215,8 +218,11 @@ class RedisLimiter:
         ]
 
     def ping(self) -> bool:
-        """Return whether Redis answers; asks it at most once a second while it does not."""
-        return self._breaker.may_try() and self._call(self._line.ping) is not None
+        """Return whether Redis takes writes; asks it at most once a second while it does not.
+
+        What it writes is this instance's heartbeat, so one that is only probed counts as well.
+        """
+        return self._breaker.may_try() and self._heartbeat()
 
     def close(self) -> None:
         """Tell Redis what it still has to know, if it is there, and close the connections."""
@@ -233,7 +239,7 @@ class RedisLimiter:
     ) -> list[Any] | None:
         question = self._questions.acquire(principal, self._redis_now(), asked, once, seen)
         reply: list[Any] | None = self._run(self._acquire_script, question)
-        if reply is not None:
+        if reply is not None and self._monotonic() >= self._heartbeat_at:
             self._heartbeat()
         return reply
 
@@ -246,16 +252,19 @@ class RedisLimiter:
         self._tell_unsettled()
         return self._breaker.closed
 
-    def _heartbeat(self) -> None:
-        """When it is time, be heard of, and hear how many share the limits if Redis goes away."""
+    def _heartbeat(self) -> bool:
+        """Be heard of, and hear how many share the limits if Redis goes away."""
         now = self._monotonic()
-        if now < self._heartbeat_at:
-            return
         self._heartbeat_at = now + _HEARTBEAT_SECONDS
         question = bulk(1, "qg:instances", self._redis_now(), self._instance)
         alive = self._run(self._heartbeat_script, (question, 4))
-        if alive is not None:
-            self._local.instances = alive
+        if alive is None:
+            return False
+        self._first_heard_at = min(now, self._first_heard_at)
+        # Those that started together with this one may not have told of themselves yet.
+        fresh = now - self._first_heard_at < _HEARTBEAT_SECONDS
+        self._local.instances = max(alive, self._max_instances) if fresh else alive
+        return True
 
     def _without_redis(
         self, principal: Principal, lease: Lease, lease_ms: int, *, sent: bool

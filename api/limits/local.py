@@ -223,8 +223,8 @@ def _slots(concurrency: int, share: int) -> int:
 class LocalLimiter:
     """Every limit of every key and tenant, counted in this process alone."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self.instances = 1  # how many share each limit
+    def __init__(self, clock: Callable[[], float], instances: int = 1) -> None:
+        self.instances = instances  # how many share each limit
         self._clock = clock
         self._lock = threading.Lock()
         self._accounts: dict[_Scope, _Account] = {}

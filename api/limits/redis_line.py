@@ -90,7 +90,8 @@ class RedisLine:
             raise RedisAwayError(f"{type(exc).__name__}: {exc}") from exc
         if isinstance(answer, hiredis.ReplyError):
             wire.close()  # read only, say: the name may lead to another server by now
-            raise RedisAwayError(f"{type(answer).__name__}: {answer}") from answer
+            full = "Redis is full: " if "OOM" in str(answer) else ""
+            raise RedisAwayError(f"{full}{type(answer).__name__}: {answer}") from answer
         self._idle.append(wire)
         return answer
 
@@ -104,13 +105,6 @@ class RedisLine:
         except redis.RedisError as exc:
             raise RedisAwayError(f"{type(exc).__name__}: {exc}") from exc
         return answer
-
-    def ping(self) -> bool:
-        """Return True. Raise RedisAwayError unless Redis answers."""
-        try:
-            return bool(self._redis.ping())
-        except redis.RedisError as exc:
-            raise RedisAwayError(f"{type(exc).__name__}: {exc}") from exc
 
     def close(self) -> None:
         while self._idle:

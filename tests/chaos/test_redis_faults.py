@@ -41,12 +41,15 @@ class Outage:
         self.events: Counter[LimiterEvent] = Counter()
         self.limiters: list[RedisLimiter] = []
 
-    def limiter(self, outage: str, timeout_seconds: float = 10) -> RedisLimiter:
+    def limiter(
+        self, outage: str, timeout_seconds: float = 10, max_instances: int = 1
+    ) -> RedisLimiter:
         limiter = RedisLimiter(
             self.server.url,
             outage=outage,
             monotonic=self.steady,
             timeout_seconds=timeout_seconds,
+            max_instances=max_instances,
             on_event=lambda event, _detail: self.events.update([event]),
         )
         self.limiters.append(limiter)
@@ -311,6 +314,38 @@ def test_instances_share_the_plan_while_redis_is_away(outage):
     outage.server.stop()
     admitted = [sum(ask(one, principal).allowed for _ in range(20)) for one in limiters]
     assert admitted == [5, 5]
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_an_instance_that_just_started_is_cautious(outage, told):
+    """Until Redis has told for a while how many there are, it takes the most there may be."""
+    limiter = outage.limiter("local", max_instances=5)
+    principal = caller(plan_of(requests_per_minute=10))
+    if told:
+        assert limiter.ping()  # nobody else yet: the others start at this moment
+    outage.server.stop()
+    assert sum(ask(limiter, principal).allowed for _ in range(20)) == 2
+
+
+def test_an_instance_alone_has_the_whole_plan_in_the_end(outage):
+    """Caution ends when Redis has told for long enough that there is nobody else."""
+    limiter = outage.limiter("local", max_instances=5)
+    principal = caller(plan_of(requests_per_minute=10))
+    assert limiter.ping()
+    outage.steady.now += 10
+    assert limiter.ping()
+    outage.server.stop()
+    assert sum(ask(limiter, principal).allowed for _ in range(20)) == 10
+
+
+def test_an_instance_that_is_only_probed_counts(outage):
+    """`/ready` is its heartbeat: the others leave it its share before its first request."""
+    idle, busy = (outage.limiter("local") for _ in range(2))
+    assert idle.ping()
+    principal = caller(plan_of(requests_per_minute=10))
+    busy.peek(principal)
+    outage.server.stop()
+    assert sum(ask(busy, principal).allowed for _ in range(20)) == 5
 
 
 def test_quotas_used_before_an_outage_stay_used_in_it(outage):

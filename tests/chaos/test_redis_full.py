@@ -62,7 +62,10 @@ def test_a_full_redis_is_an_outage_that_is_told_and_forgets_nothing(own_redis, c
         decision = ask(200)
     [line] = [line for line in lines if line["event"] == "limiter.redis"]
     assert line["change"] == LimiterEvent.REDIS_LOST.value
+    assert line["detail"].startswith("Redis is full")
     assert "maxmemory" in line["detail"]
+    now[0] += 1.0
+    assert not limiter.ping()  # it answers, but a service that cannot count is without it
     assert decision.code == {"closed": "limiter_unavailable"}.get(mode)
     served = 0
     if decision.lease is not None:
@@ -75,6 +78,7 @@ def test_a_full_redis_is_an_outage_that_is_told_and_forgets_nothing(own_redis, c
     with capture_logs() as lines:
         again = ask(100)
     assert [line["change"] for line in lines if line["event"] == "limiter.redis"] == ["redis_back"]
+    assert {line["log_level"] for line in lines if line["event"] == "limiter.redis"} == {"info"}
     limiter.settle(again.lease, used_chars=100, finish="length")
     assert used() == 300 + served + 100
     limiter.close()

@@ -110,6 +110,7 @@ def test_the_file_and_the_command_are_one_service(service, revision, container, 
     written = {one["name"]: one["value"] for one in container["env"] if "value" in one}
     assert told == {**written, "SECRETS": "gcp:$PROJECT"}
     [secret] = [one["valueFrom"]["secretKeyRef"] for one in container["env"] if "valueFrom" in one]
+    assert written["MAX_INSTANCES"] == flags["max-instances"]
     assert flags["set-secrets"] == f"REDIS_URL={secret['name']}:{secret['key']}"
     for name, probe in (("startup", "startupProbe"), ("liveness", "livenessProbe")):
         told = dict(pair.split("=") for pair in flags[f"{name}-probe"].split(","))
