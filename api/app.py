@@ -139,9 +139,18 @@ def create_app(
             ],
             expose_headers=list(EXPOSED_HEADERS),
             supports_credentials=False,
+            always_send=False,  # nothing to whom asks from no page
+            vary_header=False,  # it would be left out with one origin, and where none was sent
             max_age=600,
         )
+        app.after_request(_vary_by_origin)
     return app
+
+
+def _vary_by_origin(response: Response) -> Response:
+    """Say to every cache that another origin may get another answer."""
+    response.vary.add("Origin")
+    return response
 
 
 def _register_errors(app: Flask) -> None:

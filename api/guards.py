@@ -40,6 +40,7 @@ OUR_KEYS = "qg_"  # how every key begins (contract section 3)
 # An inbound id is kept when it cannot hurt a log line or a header.
 REQUEST_ID = re.compile(r"[A-Za-z0-9-]{8,64}")
 ADDRESS = re.compile(r"[0-9A-Fa-f:.]{2,45}(%[0-9A-Za-z]{1,15})?")
+WITH_PORT = re.compile(r"([0-9.]{7,15}):[0-9]{1,5}|\[([^\]]+)\](?::[0-9]{1,5})?")
 
 Wsgi = Callable[[dict[str, Any], Any], Iterable[bytes]]
 
@@ -216,9 +217,13 @@ def check_scope(principal: Principal, scope: Scope | None) -> None:
 def address() -> str:
     """Return the caller's address; ProxyFix has put the trusted hop there.
 
-    Where no proxy stands before us after all, that is whatever the caller wrote: a key, perhaps.
+    Some proxies put the port behind it. Where no proxy stands before us after all, it is whatever
+    the caller wrote: a key, perhaps.
     """
     text: str = request.environ.get("REMOTE_ADDR") or ""
+    with_port = WITH_PORT.fullmatch(text)
+    if with_port is not None:
+        text = with_port[1] or with_port[2]
     return text if ADDRESS.fullmatch(text) else UNKNOWN
 
 

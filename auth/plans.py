@@ -95,7 +95,9 @@ def _plan(path: Path, name: str, table: object) -> Plan:
     if not isinstance(table, dict):
         raise ValueError(f"{path}: {name} must be a table")
     for key in LIMITS:
-        value = table.get(key)
+        if key not in table:
+            raise ValueError(f"{path}: {name}.{key} is missing")
+        value = table[key]
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{path}: {name}.{key} must be a positive integer, not {value!r}")
         if value > most_of(key):

@@ -52,14 +52,16 @@ class FakeKeyring:
         self.answer: Principal | Exception = PRINCIPAL
         self.newer: Principal | Exception | None = None  # what `observe` brings
         self.looked_up: list[bool] = []
+        self.addresses: list[str] = []
 
     def load(self) -> None:
         """There is nothing to load."""
 
     def authenticate(
-        self, text: str | None, _address: str, _now: float, *, look_up: bool = True
+        self, text: str | None, address: str, _now: float, *, look_up: bool = True
     ) -> Principal:
         self.looked_up.append(look_up)
+        self.addresses.append(address)
         if isinstance(self.answer, Exception):
             raise self.answer
         if text != GOOD:

@@ -9,6 +9,8 @@ import pytest
 
 from api.gpt.request import EngineRefusedError
 from api.limits.policy import Decision
+from auth.errors import TenantDisabledError
+from tests.support.api_bench import GOOD
 
 
 def events(body: bytes) -> list[tuple[str, Any]]:
@@ -150,6 +152,18 @@ def test_more_than_the_plan_allows_says_what_it_allows(bench):
     assert answer.get_json()["code"] == "exceeds_plan"
     assert answer.get_json()["detail"] == 'The plan\'s "max_num_chars" is 10000.'
     assert answer.headers["x-should-retry"] == "false"
+
+
+def test_what_was_admitted_runs_to_its_end(bench):
+    """A stream goes on, charged, after its tenant is disabled; the next request is refused."""
+    body = {"num_chars": 30, "stream": True, "seed": 0}
+    answer = bench.client.post("/generate", json=body, headers={"X-API-Key": GOOD})
+    pieces = iter(answer.response)
+    assert next(pieces).startswith(b":")
+    bench.keyring.answer = TenantDisabledError("acme", "AAAAAAAAAAAA")
+    assert bench.generate(num_chars=1).status_code == 403
+    assert b"event: done" in b"".join(pieces)
+    assert bench.limiter.settled == [(30, "length")]
 
 
 def test_a_reader_who_stops_ends_the_generation(bench):

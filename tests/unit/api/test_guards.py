@@ -277,6 +277,27 @@ def test_trusted_hops_decide_the_address(make_bench):
     assert behind.client.post("/generate", json={}, headers=other).status_code == 401
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("10.1.2.3", "10.1.2.3"),
+        ("10.1.2.3:5555", "10.1.2.3"),
+        ("[2001:db8::7]:5555", "2001:db8::7"),
+        ("[2001:db8::7]", "2001:db8::7"),
+        ("2001:db8::7", "2001:db8::7"),
+        ("::ffff:10.1.2.3", "::ffff:10.1.2.3"),
+        ("10.1.2.3:port", "unknown"),
+        ("[qg_live_0]:5555", "unknown"),
+    ],
+)
+def test_an_address_may_come_with_a_port(make_bench, written, read):
+    """A proxy that writes the port does not make a stranger of everybody behind it."""
+    bench = make_bench(TRUSTED_PROXY_HOPS="1")
+    headers = {"X-API-Key": GOOD, "X-Forwarded-For": written}
+    assert bench.client.get("/v1/models", headers=headers).status_code == 200
+    assert bench.keyring.addresses[-1] == read
+
+
 def test_forwarded_for_is_ignored_without_a_proxy(bench):
     """By default nobody can choose the address that their failures are counted by."""
     for i in range(30):
@@ -289,6 +310,21 @@ def test_no_cors_headers_unless_configured(bench):
     """By default no origin is told anything."""
     answer = bench.client.get("/health", headers={"Origin": "https://app.example.com"})
     assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
+
+
+@pytest.mark.parametrize("more", ["", ",https://other.example.com"])
+def test_a_cache_cannot_give_one_origins_answer_to_another(make_bench, more):
+    """Every answer varies by Origin, and is open to none that did not ask."""
+    client = make_bench(CORS_ORIGINS=f"https://app.example.com{more}").client
+    for origin, told in (
+        (None, None),
+        ("https://app.example.com", "https://app.example.com"),
+        ("https://evil.example.com", None),
+    ):
+        headers = {} if origin is None else {"Origin": origin}
+        answer = client.get("/health", headers=headers)
+        assert answer.headers.get("Access-Control-Allow-Origin") == told
+        assert answer.headers.getlist("Vary") == ["Origin"]
 
 
 def test_cors_for_exact_origins(make_bench):
