@@ -87,6 +87,9 @@ CATALOGUE: Mapping[str, Problem] = MappingProxyType(
             503, "Limiter unavailable", "Limits cannot be checked now. Try again shortly."
         ),
         "model_loading": Problem(503, "Model loading", "The model is not loaded yet. Try again."),
+        "unknown_plan": Problem(
+            503, "Unknown plan", "This service does not know the plan of the API key."
+        ),
         "keyring_unavailable": Problem(
             503, "Keyring unavailable", "API keys cannot be checked now. Try again shortly."
         ),

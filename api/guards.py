@@ -29,6 +29,7 @@ from auth.errors import (
     InvalidKeyError,
     KeyringUnavailableError,
     TenantDisabledError,
+    UnknownPlanError,
 )
 from auth.failures import UNKNOWN
 from auth.principal import Principal, Scope
@@ -188,6 +189,8 @@ def authenticate(parts: Service, key: str | None) -> Principal:
         raise ProblemError("keyring_unavailable", reason=str(exc)) from exc
     except AddressNotAllowedError as exc:
         raise ProblemError("address_not_allowed") from exc
+    except UnknownPlanError as exc:
+        raise ProblemError("unknown_plan", reason=str(exc)) from exc
     except TenantDisabledError as exc:
         raise ProblemError("tenant_disabled") from exc
     g.log_fields.update(tenant=principal.tenant, key_id=principal.key_id)

@@ -134,7 +134,7 @@ def _responses(access: Access) -> dict[str, Any]:
             "tenant_disabled",
             "too_many_failures",
         ]
-        codes += ["limiter_unavailable", "keyring_unavailable"]
+        codes += ["limiter_unavailable", "keyring_unavailable", "unknown_plan"]
     if access.body is not None:
         codes += _BODY
     if access.scope is Scope.ADMIN or access.scope is Scope.KEY_ROTATE:

@@ -48,7 +48,8 @@ class KeyRecords:
                 if used_at is None and needed and not propagation.knows_rotation(*rotation):
                     raise AdminRefusedError(
                         "Redis was away or emptied since the rotation began, so that nobody "
-                        "knows if the new secret was used: wait for the old one to end, or rotate with --force"
+                        "knows if the new secret was used: wait for the old one to end, or rotate "
+                        "with --force"
                     )
                 return used_at
         except PropagationUnavailableError:

@@ -9,6 +9,7 @@ from auth.admin_context import AdminContext, answered, check_name
 from auth.changes import Entry
 from auth.directory import Directory, Tenant, TenantState
 from auth.errors import AdminRefusedError
+from auth.plan_use import lacking_plans
 from auth.views import tenant_view
 
 
@@ -37,11 +38,15 @@ class TenantAdmin:
     def list(self) -> list[dict[str, Any]]:
         """Return every tenant by name."""
         tenants = self._context.directory().tenants
-        return [tenant_view(tenants[name]) for name in sorted(tenants)]
+        return [self._shown(tenants[name]) for name in sorted(tenants)]
+
+    def _shown(self, tenant: Tenant) -> dict[str, Any]:
+        lacking = lacking_plans({tenant.name: tenant}, (), self._context.plans)
+        return tenant_view(tenant) | ({"warnings": [lacking]} if lacking else {})
 
     def show(self, name: str) -> dict[str, Any]:
         """Return one tenant."""
-        return tenant_view(self._context.tenant(self._context.directory(), name))
+        return self._shown(self._context.tenant(self._context.directory(), name))
 
     def set_plan(self, name: str, plan: str) -> dict[str, Any]:
         """Give the tenant's keys that have no plan of their own another one; usage stays."""

@@ -28,7 +28,6 @@ class KeyRefusal(StrEnum):
     EXPIRED = "expired"
     REVOKED = "revoked"
     ROTATED_OUT = "rotated_out"  # the old secret of a rotation past its deadline
-    UNKNOWN_PLAN = "unknown_plan"  # the key's plan is not in the plans file: closed, not unlimited
 
 
 class InvalidKeyError(AuthError):
@@ -55,6 +54,13 @@ class TenantDisabledError(AuthError):
         super().__init__(f"tenant {tenant} is disabled")
         self.tenant = tenant
         self.key_id = key_id
+
+
+class UnknownPlanError(AuthError):
+    """A valid key whose plan the plans file lacks: our mistake, and closed, not unlimited."""
+
+    def __init__(self, plan: str, key_id: str) -> None:
+        super().__init__(f"key {key_id} has the plan {plan}, which PLANS_FILE lacks")
 
 
 class KeyringUnavailableError(AuthError):

@@ -72,6 +72,7 @@ class CurrentKeyring:
         self._trusted_since = 0.0  # ... which it has done without a gap since then
         self._next_look: dict[str, float] = {}  # per document: not before then
         self._retry_at = 0.0
+        self._told: Mapping[str, int] = {}  # the versions that Redis last knew of
 
     @property
     def snapshot(self) -> Snapshot:
@@ -156,6 +157,11 @@ class CurrentKeyring:
                 self._catch_up()
             return self.snapshot is not held
 
+    def behind(self, shard: int) -> bool:
+        """Say whether Redis told of a newer version of a shard that could not be read yet."""
+        held = self.snapshot.shards[shard]
+        return self._told.get(self._names.shard(shard), 0) > held.version
+
     def keep_current(self, shard: int) -> None:
         """Before a key of `shard` is checked: see to it that what is held is not too old."""
         now = self._clock()
@@ -200,6 +206,7 @@ class CurrentKeyring:
         told = self._pointers()
         if not told.answered:
             return
+        self._told = told.known
         newer = {
             name: partial(self._reader.numbered, name, told.known[name])
             for name, held in self.snapshot.documents().items()

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+import structlog
+
 from auth import keyring as keyrings
 from auth.api_key import ApiKey, mint, parse
 from auth.directory import Tenant, TenantState
@@ -18,16 +20,20 @@ from auth.errors import (
     KeyRefusal,
     KeyringUnavailableError,
     TenantDisabledError,
+    UnknownPlanError,
 )
 from auth.keyring import KeyRecord, KeyState, address_allowed, shard_of
 from auth.keyring_refresh import MAX_AGE_SECONDS, CurrentKeyring
 from auth.keyring_snapshot import SnapshotReader
 from auth.names import Names
 from auth.pepper_moves import PepperMoves
+from auth.plan_use import lacking_plans
 from auth.plans import Plan, with_overrides
 from auth.principal import Principal, SecretRole
 from auth.propagation import Propagation
 from auth.secrets import SecretStore
+
+log = structlog.get_logger()
 
 
 class KeyringStore:
@@ -47,6 +53,7 @@ class KeyringStore:
         moves: PepperMoves | None = None,
     ) -> None:
         self._moves = moves
+        self._unserved: str | None = None  # what plans were lacking at the start, and still are
         self._plans, self._label, self._names = plans, label, Names(prefix)
         self._keyring = CurrentKeyring(
             SnapshotReader(secrets, self._names, wanted_shards),
@@ -61,6 +68,9 @@ class KeyringStore:
     def load(self) -> None:
         """Read the whole keyring. Raise KeyringUnavailableError; an earlier one is kept."""
         self._keyring.load()
+        self._unserved = self._lacking_plans()
+        if self._unserved is not None:
+            log.error("plans.missing", reason=self._unserved)
 
     @property
     def ready(self) -> bool:
@@ -69,8 +79,19 @@ class KeyringStore:
 
     @property
     def why_not_ready(self) -> str | None:
-        """One line for the operator; None when ready."""
-        return self._keyring.why_not_ready()
+        """One line for the operator; None when ready.
+
+        A plan that the plans file lacks keeps an instance from becoming ready. Given to a tenant
+        later, it closes that tenant's keys, and not the instances that serve all others.
+        """
+        if self._unserved is not None:
+            self._unserved = self._lacking_plans()
+        return self._keyring.why_not_ready() or self._unserved
+
+    def _lacking_plans(self) -> str | None:
+        held = self._keyring.snapshot
+        records = [record for shard in held.shards for record in shard.value.values()]
+        return lacking_plans(held.directory.value.tenants, records, self._plans)
 
     @property
     def problem(self) -> str | None:
@@ -111,7 +132,7 @@ class KeyringStore:
     ) -> Principal:
         """Return whom a key belongs to.
 
-        Raise InvalidKeyError, AddressNotAllowedError, TenantDisabledError, or
+        Raise InvalidKeyError, AddressNotAllowedError, TenantDisabledError, UnknownPlanError, or
         KeyringUnavailableError. Every refusal does the same work, one read of Redis included,
         whether the key was malformed, unknown, wrong or outlived. Without `look_up` a refusal
         reads nothing: for addresses that sent too many bad keys already.
@@ -122,7 +143,18 @@ class KeyringStore:
             key = parse(text)
         except InvalidApiKeyError:
             raise self._refused(KeyRefusal.MALFORMED, address, now, look_up=look_up) from None
-        return self._find(key, address, now, look_up=look_up)
+        try:
+            return self._find(key, address, now, look_up=look_up)
+        except InvalidKeyError as exc:
+            if exc.reason in (KeyRefusal.UNKNOWN, KeyRefusal.MISMATCH):
+                self._check_newest(key.key_id, exc)
+            raise
+
+    def _check_newest(self, key_id: str, error: InvalidKeyError) -> None:
+        """Nobody is called unknown by a shard of which Redis has told of a newer version."""
+        shard = shard_of(key_id, len(self._keyring.snapshot.shards))
+        if self._keyring.behind(shard):
+            raise KeyringUnavailableError("a newer keyring cannot be read") from error
 
     def _refused(
         self, reason: KeyRefusal, address: str, now: float, *, look_up: bool
@@ -137,7 +169,7 @@ class KeyringStore:
         held = self._keyring.snapshot
         try:
             return self._check(key, address, now)
-        except (InvalidKeyError, AddressNotAllowedError, TenantDisabledError):
+        except (InvalidKeyError, AddressNotAllowedError, TenantDisabledError, UnknownPlanError):
             # Whoever read the newer keyring: a refusal by one that was replaced is not final.
             if not look_up or not (self._keyring.ask_redis() or self._keyring.snapshot is not held):
                 raise
@@ -158,11 +190,13 @@ class KeyringStore:
         if key.label != self._label or record.label != self._label:
             raise InvalidKeyError(KeyRefusal.WRONG_LABEL, record.key_id)
         tenant = directory.tenants.get(record.tenant)
-        plan = self._plans.get(record.plan or (tenant.plan if tenant is not None else ""))
-        if tenant is None or plan is None:
-            raise InvalidKeyError(KeyRefusal.UNKNOWN_PLAN, record.key_id)
+        if tenant is None:
+            raise InvalidKeyError(KeyRefusal.UNKNOWN, record.key_id)
         if tenant.state is not TenantState.ACTIVE:
             raise TenantDisabledError(tenant.name, record.key_id)
+        plan = self._plans.get(record.plan or tenant.plan)
+        if plan is None:
+            raise UnknownPlanError(record.plan or tenant.plan, record.key_id)
         if not address_allowed(address, record.allowed_cidrs):
             raise AddressNotAllowedError(record.key_id)
         used = found[0].secrets[-1 if found[1] is SecretRole.NEW else 0]

@@ -43,6 +43,7 @@ _BY_CODE = {
     "overloaded": "The generator is busy. Try again shortly.",
     "draining": "The API is restarting. Try again shortly.",
     "limiter_unavailable": "Limits cannot be checked at the moment. Try again shortly.",
+    "unknown_plan": "The service does not know this key's plan: tell its operator.",
     "keyring_unavailable": "API keys cannot be checked at the moment. Try again shortly.",
     "model_loading": "The model is still being loaded. Try again shortly.",
     "internal_error": "Something failed inside the API. Try again; it helps to say the reference.",

@@ -10,9 +10,12 @@ from auth.errors import (
     AddressNotAllowedError,
     InvalidKeyError,
     KeyRefusal,
+    KeyringUnavailableError,
     TenantDisabledError,
+    UnknownPlanError,
 )
 from auth.principal import Scope, SecretRole
+from auth.secrets import SecretStoreUnavailableError
 from tests.support.auth_world import PREFIX, FlakyStore, World
 
 DAY = 86_400
@@ -176,5 +179,26 @@ def test_a_plan_that_the_plans_file_lacks_closes_its_keys_alone(world: World) ->
     other = admin.keys.issue("other", "ci", ["generate"])
     keyring = world.loaded()
     keyring._plans = {name: plan for name, plan in keyring._plans.items() if name != "partner"}
-    assert refusal(world, keyring, other["key"]) is KeyRefusal.UNKNOWN_PLAN
+    with pytest.raises(UnknownPlanError, match="partner"):
+        world.principal(keyring, other["key"])
+    assert world.accepted(keyring, issued["key"])
+    assert keyring.ready  # it was: that others lack a plan is no reason to stop serving
+    keyring.load()
+    assert "partner (tenant other)" in keyring.why_not_ready
+    admin.tenants.set_plan("other", "standard")
+    assert world.accepted(keyring, other["key"])
+    assert keyring.ready
+
+
+def test_a_key_of_a_newer_keyring_that_cannot_be_read_is_not_called_unknown(world: World) -> None:
+    """Redis told of it: its holder hears that the service cannot tell, and nobody counts it."""
+    admin = world.tenant()
+    store = FlakyStore(world.open_store())
+    keyring = world.loaded(store)
+    store.failure = SecretStoreUnavailableError("away")
+    issued = admin.keys.issue("acme", "ci", ["generate"])
+    with pytest.raises(KeyringUnavailableError):
+        world.principal(keyring, issued["key"])
+    store.failure = None
+    world.clock.now += 2
     assert world.accepted(keyring, issued["key"])

@@ -16,6 +16,7 @@ from auth.errors import (
     KeyRefusal,
     KeyringUnavailableError,
     TenantDisabledError,
+    UnknownPlanError,
 )
 from auth.principal import Rotation, Scope, SecretRole
 from tests.support.api_bench import GOOD, PRINCIPAL
@@ -106,6 +107,7 @@ def test_a_parameter_that_may_be_a_key_is_not_repeated(bench):
     [
         (AddressNotAllowedError("AAAAAAAAAAAA"), (403, "address_not_allowed")),
         (TenantDisabledError("acme", "AAAAAAAAAAAA"), (403, "tenant_disabled")),
+        (UnknownPlanError("shard", "AAAAAAAAAAAA"), (503, "unknown_plan")),
         (KeyringUnavailableError("no shard yet"), (503, "keyring_unavailable")),
     ],
 )
