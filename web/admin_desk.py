@@ -11,11 +11,11 @@ from typing import Any
 
 import streamlit as st
 
+from web import browser_session
 from web.admin_rows import Row, entries
 from web.api_client import ApiError
-from web.key_rotation import KeyRotation
 from web.sentences import plain, sentence, told_by_api
-from web.user_api import UserApi
+from web.services import Services
 
 _DONE = "admin_change_done"
 _TOLD_BY_API = ("conflict", "not_found", "invalid_request")
@@ -24,8 +24,12 @@ _TOLD_BY_API = ("conflict", "not_found", "invalid_request")
 class AdminDesk:
     """Asks for one admin."""
 
-    def __init__(self, user_api: UserApi, key_rotation: KeyRotation, username: str) -> None:
-        self._user_api, self._key_rotation, self._username = user_api, key_rotation, username
+    def __init__(self, services: Services, username: str) -> None:
+        self._services, self.username = services, username
+
+    def require_admin_still(self) -> None:
+        """Draw the whole page anew unless its reader is an admin still."""
+        browser_session.require_admin_still(self._services)
 
     def what_was_done(self) -> None:
         """Tell of the change that the last run made, once."""
@@ -34,7 +38,8 @@ class AdminDesk:
 
     def get(self, path: str, query: Mapping[str, str] | None = None) -> Any:
         """Return the answer of `/v1/admin/...`, or tell why there is none and return None."""
-        return self._asked(lambda: self._user_api.get(self._username, f"/v1/admin/{path}", query))
+        api = self._services.user_api
+        return self._asked(lambda: api.get(self.username, f"/v1/admin/{path}", query))
 
     def listed(
         self, name: str, path: str | None = None, query: Mapping[str, str] | None = None
@@ -46,7 +51,7 @@ class AdminDesk:
     def change(self, method: str, path: str, body: Mapping[str, Any], done: str) -> None:
         """Make a change; afterwards the lists are drawn anew, or what is new is shown."""
         answer = self._asked(
-            lambda: self._user_api.send(self._username, method, f"/v1/admin/{path}", body)
+            lambda: self._services.user_api.send(self.username, method, f"/v1/admin/{path}", body)
         )
         if isinstance(answer, Mapping) and isinstance(
             shown := answer.get("key") or answer.get("password"), str
@@ -62,7 +67,7 @@ class AdminDesk:
             return
 
         def rotate() -> bool:
-            self._key_rotation.of(self._username, key_id, users)
+            self._services.key_rotation.of(self.username, key_id, users)
             return True
 
         if self._asked(rotate):

@@ -24,6 +24,7 @@ def load(desk: AdminDesk) -> None:
 
     @st.fragment(run_every=LOAD_SECONDS)
     def now() -> None:
+        desk.require_admin_still()
         found = desk.get("load")
         if not isinstance(found, Mapping):
             return

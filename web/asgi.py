@@ -35,7 +35,7 @@ def create_app(services: Services) -> st.App:
 
     return st.App(
         SCRIPT,
-        routes=session_routes(services.sessions),
+        routes=session_routes(services.sessions, services.known_browsers),
         middleware=[Middleware(SecurityHeaders, policy=content_security_policy(streamlit_index()))],
         lifespan=lifespan,
         on_script_error=show_reference,

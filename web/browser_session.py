@@ -15,7 +15,9 @@ from web.sessions import Session, cookie_name, is_https
 
 _TOKEN = "_session_token"  # noqa: S105  # the name under which this tab holds its session token
 _PENDING = "_pending_call"
+_KNOWN = "_known_browser"
 ADMIN_ROLE = "admin"
+LOOK_AGAIN_SECONDS = 10.0  # how long a tab may show a page after its session ended elsewhere
 
 
 def current(services: Services) -> tuple[Session, Account] | None:
@@ -48,35 +50,53 @@ def require_admin(services: Services) -> tuple[Session, Account]:
     return session, account
 
 
+@st.fragment(run_every=LOOK_AGAIN_SECONDS)
+def leave_when_ended(services: Services) -> None:
+    """Draw the page anew when its session has ended: by a logout in another tab, or by time."""
+    require(services)
+
+
+def require_admin_still(services: Services) -> None:
+    """For a part that draws itself: draw the whole page anew unless its reader is an admin."""
+    if ADMIN_ROLE not in require(services)[1].roles:
+        st.rerun()
+
+
 def log_in(services: Services, username: str, password: str) -> None:
     """Begin a session in this tab. Raise LoginRefusedError."""
-    token = services.desk.log_in(username, password, _address(services))
-    st.session_state[_TOKEN] = token
-    _ask_browser("/session/start", services.sessions.ticket(token))
+    browser = _known_browser(services, username)
+    token = services.desk.log_in(username, password, _address(services), browser)
+    if browser is None:
+        # This tab's connection began without the cookie, which is set after this.
+        st.session_state[_KNOWN] = services.known_browsers.token(username)
+    _begin(services, token)
 
 
 def go_on(services: Services, account: Account) -> None:
     """Begin another session of the same person in this tab: their password is another one."""
-    token = services.desk.start(account)
-    st.session_state[_TOKEN] = token
-    _ask_browser("/session/start", services.sessions.ticket(token))
+    _begin(services, services.desk.start(account))
 
 
 def log_out(services: Services, session: Session) -> None:
     """End this login everywhere, and what this tab remembers."""
     services.sessions.end(session)
     services.runs.stop_login(session.login_id)
+    known = st.session_state.get(_KNOWN)
     st.session_state.clear()
+    st.session_state[_KNOWN] = known
     _ask_browser("/session/end")
 
 
-def send_pending_call() -> None:
+def send_pending_call(services: Services) -> None:
     """Let the browser fetch or drop its cookie, once, if this tab last asked for it.
 
     Every run draws it: one that another overtook may never have reached the browser, which posts
-    each call once, however often it sees it.
+    each call once, however often it sees it. A ticket that lapsed on the way is issued anew.
     """
-    if call := st.session_state.get(_PENDING):
+    call, token = st.session_state.get(_PENDING), st.session_state.get(_TOKEN)
+    if call and token and services.sessions.lapsed(call["ticket"]):
+        call = _ask_browser("/session/start", services.sessions.ticket(token))
+    if call:
         number = call["number"]
         st.html(
             f'<div data-quillgate-call="{call["path"]}"'
@@ -86,10 +106,16 @@ def send_pending_call() -> None:
         )
 
 
-def _ask_browser(path: str, ticket: str = "") -> None:
+def _begin(services: Services, token: str) -> None:
+    st.session_state[_TOKEN] = token
+    _ask_browser("/session/start", services.sessions.ticket(token))
+
+
+def _ask_browser(path: str, ticket: str = "") -> dict[str, str]:
     # The number makes the browser run the script for another call; it says nothing.
-    number = secrets.token_hex(4)
-    st.session_state[_PENDING] = {"path": path, "ticket": ticket, "number": number}
+    call = {"path": path, "ticket": ticket, "number": secrets.token_hex(4)}
+    st.session_state[_PENDING] = call
+    return call
 
 
 def tab_id() -> str:
@@ -102,6 +128,12 @@ def _cookie() -> str | None:
     headers = st.context.headers
     value = st.context.cookies.get(cookie_name(https=is_https(headers)))
     return value if isinstance(value, str) else None
+
+
+def _known_browser(services: Services, username: str) -> str | None:
+    browsers, https = services.known_browsers, is_https(st.context.headers)
+    own = browsers.number(st.session_state.get(_KNOWN), username)
+    return own or browsers.of_cookies(st.context.cookies, username, https=https)
 
 
 def _address(services: Services) -> str:

@@ -20,6 +20,12 @@ class LoginRefusedError(Exception):
     """Why a login failed, as the person is told it."""
 
     message: str
+    wait_seconds: float = 0.0  # until an attempt is looked at again
+
+
+def too_many(seconds: float) -> str:
+    """Return how long somebody waits after too many attempts."""
+    return f"Too many attempts. Try again in {whole_seconds(seconds)} s."
 
 
 class LoginDesk:
@@ -28,18 +34,20 @@ class LoginDesk:
     def __init__(self, accounts: Accounts, sessions: Sessions, throttle: LoginThrottle) -> None:
         self._accounts, self._sessions, self._throttle = accounts, sessions, throttle
 
-    def log_in(self, username: str, password: str, address: str) -> str:
-        """Return the token of a new session, or raise LoginRefusedError."""
+    def log_in(self, username: str, password: str, address: str, browser: str | None = None) -> str:
+        """Return the token of a new session, or raise LoginRefusedError.
+
+        `browser` is a known one's number, if this person has logged in there before.
+        """
         username = username.strip()
-        wait = self._throttle.admit(username, address)
+        wait = self._throttle.admit(username, address, browser)
         if wait > 0:
-            seconds = whole_seconds(wait)
-            raise LoginRefusedError(f"Too many attempts. Try again in {seconds} s.")
+            raise LoginRefusedError(too_many(wait), wait)
         account = self._accounts.find(username)
         known_hash = None if account is None else account.password_hash
         if not password_matches(password, known_hash, self._accounts.password_hashes()):
             raise LoginRefusedError(WRONG)
-        self._throttle.succeeded(username, address)
+        self._throttle.succeeded(username, address, browser)
         return self._sessions.start(username, password_version(known_hash or ""))
 
     def start(self, account: Account) -> str:

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import streamlit as st
 
+from web import browser_session
 from web.api_client import ApiError
 from web.runs import Runs, RunState, RunView
 from web.sentences import FIELD_LABELS, beside_fields, duration, plain, sentence
+from web.services import installed
 from web.texts import Text, ending, past_ending
 
 POLL_SECONDS = 0.25
@@ -32,6 +34,7 @@ def output_panel(
 
     @st.fragment(run_every=_redraw_every(at_start))
     def panel() -> None:
+        browser_session.require(installed())
         view = runs.view(run_id)
         if view is None:
             return

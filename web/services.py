@@ -16,6 +16,7 @@ from web.accounts import Accounts, UserSource
 from web.api_client import ApiClient
 from web.config import WebSettings
 from web.key_rotation import KeyRotation
+from web.known_browsers import KnownBrowsers
 from web.login import LoginDesk
 from web.runs import Runs
 from web.sessions import Sessions
@@ -30,6 +31,7 @@ class Services:
     settings: WebSettings
     accounts: Accounts
     sessions: Sessions
+    known_browsers: KnownBrowsers
     desk: LoginDesk
     api: ApiClient
     user_api: UserApi
@@ -56,6 +58,7 @@ def build(
         settings=settings,
         accounts=accounts,
         sessions=sessions,
+        known_browsers=KnownBrowsers(settings.session_key, clock=wall_clock),
         desk=LoginDesk(accounts, sessions, LoginThrottle(clock)),
         api=api,
         user_api=user_api,

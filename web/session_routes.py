@@ -13,6 +13,8 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
+from web import known_browsers
+from web.known_browsers import KNOWN_SECONDS, KnownBrowsers
 from web.sessions import Sessions, cookie_name, is_https
 
 OWN_HEADER = "X-Requested-With"
@@ -21,7 +23,7 @@ MAX_BODY_BYTES = 1024
 _CALL_SCRIPT = Path(__file__).with_name("assets") / "call.js"
 
 
-def session_routes(sessions: Sessions) -> list[Route]:
+def session_routes(sessions: Sessions, browsers: KnownBrowsers) -> list[Route]:
     """Return the routes; they keep no state beside `sessions`."""
 
     async def start(request: Request) -> Response:
@@ -31,18 +33,18 @@ def session_routes(sessions: Sessions) -> list[Route]:
         redeemed = sessions.redeem(ticket) if ticket else None
         if redeemed is None:
             return Response(status_code=403)
-        token, seconds = redeemed
+        token, session = redeemed
         response = Response(status_code=204, headers={"Cache-Control": "no-store"})
         https = is_https(request.headers, request.url.scheme)
-        response.set_cookie(
-            cookie_name(https=https),
-            token,
-            max_age=seconds,
-            path="/",
-            secure=https,
-            httponly=True,
-            samesite="strict",
-        )
+
+        name = cookie_name(https=https)
+        before = sessions.read(request.cookies.get(name))
+        if before is not None and before.login_id != session.login_id:
+            sessions.end(before)  # its cookie is replaced: no logout could reach it any more
+        _keep(response, name, token, sessions.seconds_left(session), https=https)
+        if browsers.of_cookies(request.cookies, session.user, https=https) is None:
+            known = known_browsers.cookie_name(session.user, https=https)
+            _keep(response, known, browsers.token(session.user), KNOWN_SECONDS, https=https)
         return response
 
     async def end(request: Request) -> Response:
@@ -66,6 +68,12 @@ def session_routes(sessions: Sessions) -> list[Route]:
         Route("/session/end", end, methods=["POST"]),
         Route("/assets/call.js", call_script, methods=["GET"]),
     ]
+
+
+def _keep(response: Response, name: str, value: str, seconds: int, *, https: bool) -> None:
+    response.set_cookie(
+        name, value, max_age=seconds, path="/", secure=https, httponly=True, samesite="strict"
+    )
 
 
 async def _ticket(request: Request) -> str:

@@ -108,18 +108,30 @@ class Sessions:
         now = self._clock()
         ticket = secrets.token_urlsafe(24)
         with self._lock:
-            self._tickets = {k: held for k, held in self._tickets.items() if held[1] > now}
+            forgotten = now - LIFETIME_SECONDS  # until then a lapsed one is known as such
+            self._tickets = {k: held for k, held in self._tickets.items() if held[1] > forgotten}
             self._tickets[ticket] = (token, now + TICKET_SECONDS)
         return ticket
 
-    def redeem(self, ticket: str) -> tuple[str, int] | None:
-        """Return the token and the seconds it still lives, the first time; else None."""
+    def redeem(self, ticket: str) -> tuple[str, Session] | None:
+        """Return the token and its session, in time and the first time; else None."""
         with self._lock:
-            token, until = self._tickets.pop(ticket, ("", 0.0))
+            token, until = self._tickets.get(ticket, ("", 0.0))
+            if until <= self._clock():
+                return None
+            del self._tickets[ticket]
         session = self.read(token)
-        if until <= self._clock() or session is None:
-            return None
-        return token, session.expires_at - int(self._clock())
+        return None if session is None else (token, session)
+
+    def lapsed(self, ticket: str) -> bool:
+        """Tell whether a ticket came to nothing: nobody redeemed it while it could be."""
+        with self._lock:
+            held = self._tickets.get(ticket)
+        return held is not None and held[1] <= self._clock()
+
+    def seconds_left(self, session: Session) -> int:
+        """Return how long a session may still last."""
+        return session.expires_at - int(self._clock())
 
     def _read_ended(self) -> dict[str, int]:
         if self._ended_file is None:

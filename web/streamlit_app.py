@@ -5,41 +5,21 @@ from pathlib import Path
 import streamlit as st
 
 from web import browser_session
+from web.accounts import Account
 from web.connection_test import check_connection
 from web.garbage import freeze_new_modules
 from web.pages import first_password_pages, logged_in_pages, login_pages
 from web.sentences import plain
-from web.services import installed
+from web.services import Services, installed
+from web.sessions import Session
 
 LOGO = Path(__file__).with_name("assets") / "quill.svg"
 STYLE = Path(__file__).with_name("assets") / "page.css"
 SIDEBAR_PIXELS = 256
 
-services = installed()
-recognised = browser_session.current(services)
-inside = recognised is not None and not recognised[1].must_change_password
-st.set_page_config(
-    page_title="Quillgate",
-    page_icon=str(LOGO),
-    layout="wide" if inside else "centered",
-    initial_sidebar_state=SIDEBAR_PIXELS if inside else "collapsed",
-)
-st.html(STYLE)
 
-if recognised is None:
-    st.navigation(login_pages(), position="hidden").run()
-    browser_session.send_pending_call()
-    st.stop()
-
-session, account = recognised
-if account.must_change_password:
-    st.navigation(first_password_pages(), position="hidden").run()
-    browser_session.send_pending_call()
-    st.stop()
-
-page = st.navigation(logged_in_pages(account), position="sidebar")
-
-with st.sidebar:
+def draw_sidebar(services: Services, session: Session, account: Account) -> None:
+    """Draw who is logged in, and what they can do on every page."""
     st.caption(f"Logged in as {plain(account.username)}")
     if st.button("Test Connection", icon=":material/network_check:", width="stretch"):
         with st.spinner("Asking the API …"):
@@ -58,6 +38,30 @@ with st.sidebar:
         browser_session.log_out(services, session)
         st.rerun()
 
+
+services = installed()
+recognised = browser_session.current(services)
+inside = recognised is not None and not recognised[1].must_change_password
+st.set_page_config(
+    page_title="Quillgate",
+    page_icon=str(LOGO),
+    layout="wide" if inside else "centered",
+    initial_sidebar_state=SIDEBAR_PIXELS if inside else "collapsed",
+)
+st.html(STYLE)
+
+# Before the page, which may stop halfway: the cookie waits for none of that.
+with st.container(key="call"):
+    browser_session.send_pending_call(services)
+if recognised is None:
+    page = st.navigation(login_pages(), position="hidden")
+elif recognised[1].must_change_password:
+    page = st.navigation(first_password_pages(), position="hidden")
+else:
+    page = st.navigation(logged_in_pages(recognised[1]), position="sidebar")
+    with st.sidebar:
+        draw_sidebar(services, *recognised)
+    browser_session.leave_when_ended(services)
+
 page.run()
 freeze_new_modules()
-browser_session.send_pending_call()

@@ -1,7 +1,13 @@
-"""Guessing passwords stays slow: failed attempts are counted per name and address, for a while.
+"""Guessing passwords stays slow, and no stranger's guessing keeps a person out of a known browser.
 
-Counts live in this process, so a restart forgets them. Every window ends by itself: nobody is
-locked out for ever, and a stranger at another address cannot lock a person out within minutes.
+In browsers in which a person never logged in, a name gets 50 attempts an hour from all addresses
+together, and at most 10 of them from one address; so one address never uses up a name. A browser
+in which that person has logged in (`known_browsers`) has its own 5 attempts in 5 minutes, and what
+strangers do counts nothing there. So a guesser gets 50 an hour for each name, and 60 more for each
+known browser whose cookie was stolen.
+
+What remains: while five addresses or more go on guessing a name, its person waits in a browser
+that is new to them. Counts live in this process: a restart forgets them.
 """
 
 from __future__ import annotations
@@ -14,6 +20,8 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from web.known_browsers import folded
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -24,8 +32,10 @@ class Window:
 
 
 NAME_AND_ADDRESS = Window(5, 300)
+SHARE_OF_ADDRESS = Window(10, 3600)  # of what NAME gives: one stranger must not fill it
 ADDRESS = Window(20, 300)
 NAME = Window(50, 3600)  # wide, as it is the one that strangers could fill for somebody else
+KNOWN_BROWSER = Window(5, 300)
 REMEMBERED = 20_000  # counters kept; beyond it the least recently used are forgotten
 
 
@@ -37,10 +47,13 @@ class LoginThrottle:
         self._lock = threading.Lock()
         self._attempts: OrderedDict[tuple[str, ...], deque[float]] = OrderedDict()
 
-    def admit(self, name: str, address: str) -> float:
-        """Count one attempt and return 0, or return the seconds to wait and count nothing."""
+    def admit(self, name: str, address: str, browser: str | None = None) -> float:
+        """Count one attempt and return 0, or return the seconds to wait and count nothing.
+
+        `browser` tells the browsers apart in which this name has logged in before.
+        """
         now = self._clock()
-        counters = _counters(name, address)
+        counters = _counters(name, address, browser)
         with self._lock:
             wait = max(self._wait(key, window, now) for key, window in counters)
             if wait > 0:
@@ -52,14 +65,15 @@ class LoginThrottle:
                 self._attempts.popitem(last=False)
         return 0.0
 
-    def succeeded(self, name: str, address: str) -> None:
-        """Forget the attempts of this name from this address; take this one off the others."""
+    def succeeded(self, name: str, address: str, browser: str | None = None) -> None:
+        """Forget the attempts of this name from this place; take this one off the others."""
         with self._lock:
-            own, *others = (key for key, _ in _counters(name, address))
-            self._attempts.pop(own, None)
-            for key in others:
-                if attempts := self._attempts.get(key):
-                    attempts.pop()
+            for key, window in _counters(name, address, browser):
+                if window in (ADDRESS, NAME):
+                    if attempts := self._attempts.get(key):
+                        attempts.pop()
+                else:
+                    self._attempts.pop(key, None)
 
     def _wait(self, key: tuple[str, ...], window: Window, now: float) -> float:
         attempts = self._attempts.get(key)
@@ -75,12 +89,17 @@ class LoginThrottle:
         return attempts[0] + window.seconds - now
 
 
-def _counters(name: str, address: str) -> tuple[tuple[tuple[str, ...], Window], ...]:
-    folded, network = name.strip().casefold(), _network(address)
+def _counters(
+    name: str, address: str, browser: str | None
+) -> tuple[tuple[tuple[str, ...], Window], ...]:
+    who, network = folded(name), _network(address)
+    if browser is not None:
+        return ((("browser", who, browser), KNOWN_BROWSER),)
     return (
-        (("both", folded, network), NAME_AND_ADDRESS),
+        (("both", who, network), NAME_AND_ADDRESS),
+        (("share", who, network), SHARE_OF_ADDRESS),
         (("address", network), ADDRESS),
-        (("name", folded), NAME),
+        (("name", who), NAME),
     )
 
 

@@ -8,7 +8,7 @@ from web.services import installed
 
 services = installed()
 session, account = browser_session.require_admin(services)
-desk = AdminDesk(services.user_api, services.key_rotation, account.username)
+desk = AdminDesk(services, account.username)
 panels = {
     "Load": admin_panels.load,
     "Tenants": admin_panels.tenants,

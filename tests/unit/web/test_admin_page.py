@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.fake_api import Refusal
 from tests.support.web_pages import button, field, labels, log_in, press
+from web.admin_desk import AdminDesk
 from web.admin_keys import TO_ROTATE
 
 pytestmark = pytest.mark.usefixtures("parts")
@@ -68,6 +69,20 @@ def test_an_admin_whose_role_is_taken_away_loses_the_page_at_once(users, parts, 
     asked = len(admin_api.calls)
     app.run()
     assert not app.dataframe
+    assert not [call for call in admin_api.calls[asked:] if "/admin/" in call.path]
+
+
+def test_the_load_is_not_asked_for_once_the_role_is_gone(users, parts, admin_api, monkeypatch):
+    """The panel draws itself between two looks of the page: it looks at its reader each time."""
+    app = _admin("Load")
+
+    def role_taken_away(_desk):
+        users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
+        parts.accounts.refresh()
+
+    monkeypatch.setattr(AdminDesk, "what_was_done", role_taken_away)
+    asked = len(admin_api.calls)
+    app.run()
     assert not [call for call in admin_api.calls[asked:] if "/admin/" in call.path]
 
 

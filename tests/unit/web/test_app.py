@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -18,6 +20,8 @@ from tests.support.web_pages import (
     until,
 )
 from tests.support.web_parts import PASSWORD
+from web import browser_session
+from web.sessions import TICKET_SECONDS
 
 pytestmark = pytest.mark.usefixtures("parts")
 
@@ -195,6 +199,78 @@ def test_logout_shows_the_form_and_a_copied_token_stays_dead():
     press(app, "Logout")
     assert labels(app) == ["Login"]
     assert labels(copy.run()) == ["Login"]
+
+
+def test_a_tab_leaves_by_itself_when_its_session_ended_elsewhere(parts, monkeypatch):
+    """What looks again every few seconds draws the login form; nothing has to be pressed."""
+    app = log_in()
+    session, _ = parts.desk.recognise(app.session_state["_session_token"])
+    looks = []
+    look = browser_session.require
+
+    def ended_meanwhile(services):
+        if not looks:
+            looks.append(services.sessions.end(session))
+        return look(services)
+
+    monkeypatch.setattr(browser_session, "require", ended_meanwhile)
+    assert labels(app.run()) == ["Login"]
+
+
+@pytest.mark.parametrize("page", ["usage", "my_key"])
+def test_a_cookie_is_on_its_way_from_a_page_that_stops_halfway(fake_api, page):
+    """Who lands there after the login stays logged in after a reload too."""
+    fake_api.close()
+    app = log_in()
+    app.switch_page(f"app_pages/{page}.py").run()
+    assert not app.exception
+    assert app.error
+    assert _pending_calls(app) == ["/session/start"]
+
+
+def test_a_ticket_that_came_too_late_is_issued_anew(parts, monkeypatch):
+    """A browser that was slow gets its cookie at the next action; one that was not asks once."""
+    app = log_in()
+    first = app.session_state["_pending_call"]["ticket"]
+    late = time.time() + TICKET_SECONDS
+    monkeypatch.setattr(parts.sessions, "_clock", lambda: late)
+    app.run()
+    second = app.session_state["_pending_call"]["ticket"]
+    assert parts.sessions.redeem(first) is None
+    assert parts.sessions.redeem(second) is not None
+    late += TICKET_SECONDS
+    assert app.run().session_state["_pending_call"]["ticket"] == second
+
+
+def test_strangers_do_not_keep_a_person_out_of_the_browser_they_use(parts):
+    """After a login there, what others use up counts nothing in it."""
+    app = press(log_in(), "Logout")
+    for n in range(60):
+        parts.desk._throttle.admit("ada", f"192.0.2.{n}")
+    elsewhere = log_in()
+    assert elsewhere.error[0].value.startswith("Too many attempts. Try again in ")
+    app.text_input[0].set_value("ada")
+    app.text_input[1].set_value(PASSWORD)
+    assert "Generate Text" in labels(press(app, "Login"))
+
+
+def test_the_wait_is_told_as_it_goes_by(parts, monkeypatch):
+    """A minute later the sentence says a minute less, and at the end it is gone."""
+    for _ in range(5):
+        parts.desk._throttle.admit("ada", "local")
+    app = log_in()
+    told = int(app.error[0].value.split()[-2])
+    ends = app.session_state["login_wait_ends"]
+    app.session_state["login_wait_ends"] = ends - 60
+    assert told - 62 <= int(app.run().error[0].value.split()[-2]) <= told - 60
+    app.session_state["login_wait_ends"] = ends - 600
+    assert not app.run().error
+
+
+def _pending_calls(app):
+    """Return what the browser is asked to post."""
+    shown = [one.proto.body for one in app.main.get("html")]
+    return re.findall(r'data-quillgate-call="([^"]*)"', "".join(shown))
 
 
 def test_logout_ends_the_generation(fake_api):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from streamlit.testing.v1 import AppTest
+
+from tests.support.web_parts import PASSWORD
 
 
 def _page() -> None:
@@ -25,8 +28,15 @@ def _page() -> None:
     output_panel(EndedSince(), "run", "", page_saw)  # type: ignore[arg-type]  # all it asks for
 
 
-def test_a_run_that_ends_between_two_looks_draws_the_page_again():
+@pytest.fixture
+def app(parts):
+    """Return the page above, for somebody who is logged in."""
+    app = AppTest.from_function(_page, default_timeout=30)
+    app.session_state["_session_token"] = parts.desk.log_in("ada", PASSWORD, "192.0.2.1")
+    return app
+
+
+def test_a_run_that_ends_between_two_looks_draws_the_page_again(app):
     """The buttons were drawn for a running run; it ended before the panel looked: draw anew."""
-    app = AppTest.from_function(_page, default_timeout=30).run()
-    assert not app.exception
+    assert not app.run().exception
     assert app.session_state["draws"] == 2

@@ -7,6 +7,7 @@ import pytest
 from starlette.applications import Starlette
 
 from tests.support.web_parts import Clock
+from web.known_browsers import KnownBrowsers
 from web.session_routes import session_routes
 from web.sessions import LIFETIME_SECONDS, Sessions
 
@@ -20,7 +21,7 @@ def sessions():
 
 @pytest.fixture
 def client(sessions):
-    return _Client(Starlette(routes=session_routes(sessions)))
+    return _Client(Starlette(routes=session_routes(sessions, KnownBrowsers("k" * 40))))
 
 
 class _Client:
@@ -53,21 +54,26 @@ def test_the_cookie_is_out_of_reach_for_scripts_and_other_sites(client, sessions
     """HttpOnly, SameSite=Strict, for the whole site, for eight hours."""
     answer = _start(client, sessions)
     assert answer.status_code == 204
-    cookie = answer.headers["set-cookie"].lower()
+    cookie, known = (cookie.lower() for cookie in answer.headers.get_list("set-cookie"))
     assert cookie.startswith("quillgate=")
-    for attribute in ("httponly", "samesite=strict", "path=/", f"max-age={LIFETIME_SECONDS}"):
+    assert known.startswith("quillgate-known-")
+    assert f"max-age={LIFETIME_SECONDS}" in cookie
+    for attribute in ("httponly", "samesite=strict", "path=/"):
         assert attribute in cookie
-    assert "secure" not in cookie
+        assert attribute in known
+    assert "secure" not in cookie + known
     assert answer.headers["cache-control"] == "no-store"
 
 
 def test_behind_https_the_cookie_is_secure_and_bound_to_the_host(client, sessions):
     """It never travels in clear and no sibling host can set it."""
     answer = _start(client, sessions, OURS | {"X-Forwarded-Proto": "https"})
-    cookie = answer.headers["set-cookie"].lower()
-    assert cookie.startswith("__host-quillgate=")
-    assert "secure" in cookie
-    assert "domain" not in cookie
+    cookies = [cookie.lower() for cookie in answer.headers.get_list("set-cookie")]
+    assert cookies[0].startswith("__host-quillgate=")
+    assert cookies[1].startswith("__host-quillgate-known-")
+    for cookie in cookies:
+        assert "secure" in cookie
+        assert "domain" not in cookie
 
 
 @pytest.mark.parametrize("path", ["/session/start", "/session/end"])
@@ -97,6 +103,23 @@ def test_a_ticket_sets_one_cookie(client, sessions):
         for _ in range(2)
     ]
     assert answers == [204, 403]
+
+
+def test_a_login_ends_the_session_whose_cookie_it_replaces(client, sessions):
+    """No logout could reach that one any more, in whichever tab it was."""
+    first, second = sessions.start("ada", "v1"), sessions.start("ada", "v1")
+    for token in (first, second):
+        headers = OURS | {"Cookie": f"quillgate={first}"}
+        client.post("/session/start", json={"ticket": sessions.ticket(token)}, headers=headers)
+    assert sessions.read(first) is None
+    assert sessions.read(second) is not None
+
+
+def test_a_browser_that_is_known_stays_the_one_it_is(client, sessions):
+    """A login there sets no other cookie, so that nobody gathers more attempts by them."""
+    known = _start(client, sessions).headers.get_list("set-cookie")[1].partition(";")[0]
+    again = _start(client, sessions, OURS | {"Cookie": known})
+    assert len(again.headers.get_list("set-cookie")) == 1
 
 
 def test_a_dead_sessions_cookie_is_cleared(client, sessions):

@@ -113,7 +113,9 @@ def test_a_ticket_is_redeemed_once_and_soon(sessions, clock):
     """The second redemption, a late one and a made-up one get nothing."""
     token = sessions.start("ada", "v1")
     ticket = sessions.ticket(token)
-    assert sessions.redeem(ticket) == (token, LIFETIME_SECONDS)
+    session = sessions.read(token)
+    assert sessions.redeem(ticket) == (token, session)
+    assert sessions.seconds_left(session) == LIFETIME_SECONDS
     assert sessions.redeem(ticket) is None
     late = sessions.ticket(token)
     clock.now += TICKET_SECONDS

@@ -1,7 +1,15 @@
 """Guessing passwords stays slow, and nobody is locked out for ever."""
 
 from tests.support.web_parts import Clock
-from web.throttle import ADDRESS, NAME, NAME_AND_ADDRESS, LoginThrottle, whole_seconds
+from web.throttle import (
+    ADDRESS,
+    KNOWN_BROWSER,
+    NAME,
+    NAME_AND_ADDRESS,
+    SHARE_OF_ADDRESS,
+    LoginThrottle,
+    whole_seconds,
+)
 
 
 def test_a_name_at_an_address_gets_five_attempts_in_five_minutes():
@@ -95,3 +103,42 @@ def test_memory_is_bounded(monkeypatch):
 def test_a_wait_is_told_in_whole_seconds_and_never_as_none():
     """A person who waits as long as told is not turned away again."""
     assert [whole_seconds(s) for s in (0.01, 1.0, 1.2)] == [1, 1, 2]
+
+
+def _hours_of_strangers(addresses, looked_at):
+    """Let strangers knock on a name for five hours, counting by the hour; yield each minute."""
+    clock = Clock(0.0)
+    throttle = LoginThrottle(clock)
+    for minute in range(5 * 60):
+        clock.now = minute * 60.0
+        looked_at[minute // 60] += sum(throttle.admit("ada", one) == 0.0 for one in addresses)
+        yield throttle
+
+
+def test_one_stranger_never_keeps_a_person_out():
+    """For five hours one address knocks; at any minute the person at home gets in, anywhere."""
+    looked_at = [0] * 5
+    for throttle in _hours_of_strangers(["192.0.2.66"], looked_at):
+        assert throttle.admit("ada", "198.51.100.1") == 0.0
+        throttle.succeeded("ada", "198.51.100.1")
+    assert max(looked_at) <= SHARE_OF_ADDRESS.attempts
+
+
+def test_many_strangers_never_keep_a_person_out_of_a_known_browser():
+    """For five hours twenty addresses knock; they get fifty an hour, and the person gets in."""
+    many = [f"192.0.2.{n}" for n in range(20)]
+    looked_at, refused_elsewhere = [0] * 5, 0
+    for throttle in _hours_of_strangers(many, looked_at):
+        assert throttle.admit("ada", "198.51.100.1", "at home") == 0.0
+        throttle.succeeded("ada", "198.51.100.1", "at home")
+        refused_elsewhere += throttle.admit("ada", "198.51.100.2") > 0
+    assert max(looked_at) <= NAME.attempts
+    assert refused_elsewhere  # what the known browser is spared
+
+
+def test_a_known_browser_gets_five_attempts_in_five_minutes_of_its_own():
+    """A stolen cookie opens nothing and guesses slowly too."""
+    throttle = LoginThrottle(Clock())
+    waits = [throttle.admit("ada", f"192.0.2.{n}", "stolen") for n in range(6)]
+    assert waits == [0.0] * 5 + [KNOWN_BROWSER.seconds]
+    assert throttle.admit("ada", "192.0.2.1", "at home") == 0.0
