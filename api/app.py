@@ -44,7 +44,8 @@ from api.throttle import Throttle
 from api.tracing import NoTracing, OtlpTracing, Tracing
 from auth.admin import Admin
 from auth.audit import Actor
-from auth.errors import AdminRefusedError, UnknownNameError
+from auth.errors import AdminRefusedError, MalformedDocumentError, UnknownNameError
+from auth.principal import Scope
 from auth.propagation import PropagationUnavailableError
 from auth.secrets import SecretStoreError
 
@@ -158,6 +159,7 @@ def _register_errors(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(AdminRefusedError, _admin_refused)
     app.register_error_handler(SecretStoreError, _store_away)
+    app.register_error_handler(MalformedDocumentError, _store_away)
     app.register_error_handler(PropagationUnavailableError, _redis_away)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -201,8 +203,13 @@ def _admin_refused(error: AdminRefusedError) -> Response:
     return _problem(ProblemError(code, f"{error}."))
 
 
-def _store_away(error: SecretStoreError) -> Response:
-    return _problem(ProblemError("keyring_unavailable", reason=str(error)))
+def _store_away(error: SecretStoreError | MalformedDocumentError) -> Response:
+    """A change or a list that the secret store kept from us; only an admin hears what it said."""
+    detail = "The secret store could not be read or written. Look before you try again."
+    principal = g.get("principal")
+    if principal is not None and Scope.ADMIN in principal.scopes:
+        detail = f"{error}: `python -m auth secrets check` says which rights are missing."
+    return _problem(ProblemError("keyring_unavailable", detail, reason=str(error)))
 
 
 def _redis_away(error: PropagationUnavailableError) -> Response:

@@ -1,6 +1,7 @@
 """`python -m auth`: the admin's command line, on the secret store and Redis or through the API.
 
 Exit status 0: done. 1: refused or failed, with the reason in one line on stderr. 2: usage.
+130: interrupted.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         cli_log.configure(log_format(terminal=sys.stderr.isatty()))
         answer = _run(args)
+    except KeyboardInterrupt:
+        print("interrupted: a change may have been made; look before again", file=sys.stderr)
+        return 130
     except (
         *(AuthError, SecretStoreError, SettingsError, EmbeddedRedisError),
         *(ValueError, OSError),  # a plans file that is wrong; a home that cannot be written

@@ -17,6 +17,7 @@ from typing import Any
 from auth import directory as directories
 from auth import keyring as keyrings
 from auth import users as people
+from auth.api_key import KEY_SHAPE
 from auth.audit import Actor, AuditLog
 from auth.changes import Changes, Decision, Entry, Outcome
 from auth.config import SHARDS
@@ -174,6 +175,11 @@ class AdminContext:
 
 def check_key_id(key_id: str) -> None:
     """Refuse what is no id without repeating it: it may be a whole key."""
+    if KEY_SHAPE.search(key_id):
+        raise UnknownNameError(
+            "that is a whole key, which is not repeated here: its id is the third part, "
+            "between the second and the third _"
+        )
     if not KEY_ID.fullmatch(key_id):
         raise UnknownNameError(
             "there is no key of that id, and none could be: an id is 12 letters and digits"

@@ -180,7 +180,12 @@ def secrets_grants(admin: Admin, args: argparse.Namespace) -> Any:
 def _text_of(name: str) -> str:
     if name == "-":
         return sys.stdin.read()
-    return Path(name).read_text(encoding="utf-8")
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as exc:
+        raise AdminRefusedError(
+            f"{name} is not UTF-8: save it as CSV UTF-8, or `iconv -f latin1 -t utf-8` makes it so"
+        ) from exc
 
 
 def _given_password(args: argparse.Namespace) -> str | None:

@@ -75,6 +75,17 @@ def _rows(
     text: str, columns: Sequence[str], needed: Sequence[str]
 ) -> list[tuple[int, dict[str, str]]]:
     reader = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")))
+    try:
+        return _checked_rows(reader, columns, needed)
+    except csv.Error as exc:
+        raise AdminRefusedError(
+            f"line {reader.line_num + 1} is not CSV as it should be: {exc}"
+        ) from exc
+
+
+def _checked_rows(
+    reader: csv.DictReader[str], columns: Sequence[str], needed: Sequence[str]
+) -> list[tuple[int, dict[str, str]]]:
     given = [one.strip() for one in reader.fieldnames or ()]
     reader.fieldnames = given
     unknown = [one for one in given if one not in columns]

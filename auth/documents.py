@@ -86,9 +86,9 @@ def decode(name: str, data: bytes, version: int) -> Document:
             raise ValueError("cut short, or longer than a document may be")
         value = json.loads(plain)
     except (zlib.error, ValueError, RecursionError) as exc:
-        raise MalformedDocumentError(f"{name} version {version}: {exc}") from exc
+        raise _damaged(name, version, str(exc)) from exc
     if not isinstance(value, dict) or set(value) != {"format", "sequence", "outbox", "body"}:
-        raise MalformedDocumentError(f"{name} version {version}: not a document")
+        raise _damaged(name, version, "not a document")
     if value["format"] != FORMAT:
         raise MalformedDocumentError(f"{name} version {version}: written by another release")
     sequence, outbox, body = value["sequence"], value["outbox"], value["body"]
@@ -99,8 +99,15 @@ def decode(name: str, data: bytes, version: int) -> Document:
         or not all(isinstance(record, dict) for record in outbox)
         or not isinstance(body, dict)
     ):
-        raise MalformedDocumentError(f"{name} version {version}: not a document")
+        raise _damaged(name, version, "not a document")
     return Document(body, version, sequence, tuple(outbox))
+
+
+def _damaged(name: str, version: int, why: str) -> MalformedDocumentError:
+    return MalformedDocumentError(
+        f"{name} version {version} is damaged ({why}): point its alias `{ALIAS}` at the newest "
+        "version that is whole, see docs/operations.md"
+    )
 
 
 class Documents:

@@ -17,6 +17,8 @@ from dataclasses import asdict
 from typing import Any, NoReturn
 from urllib.parse import quote, urlencode, urlsplit
 
+import structlog
+
 from auth.admin_bulk import Revocation, Row
 from auth.admin_keys import KeyOrder, KeySettings
 from auth.api_key import PATTERN
@@ -25,6 +27,8 @@ from auth.errors import AdminRefusedError
 
 TIMEOUT_SECONDS = 60.0  # a change may have to wait for other writers
 AUDIT_RECORDS = 1000  # what the API shows of the chain at most
+
+log = structlog.get_logger()
 
 _LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|::1)")
 
@@ -228,8 +232,14 @@ class RemoteAdmin:
 
     def audit_records(self, limit: int | None = None) -> Any:
         """Return the end of the chain: the API shows a thousand records at most."""
-        wanted = min(limit or AUDIT_RECORDS, AUDIT_RECORDS)
-        return self._remote.ask("/audit", {"limit": wanted})["records"]
+        if limit is not None and limit > AUDIT_RECORDS:
+            raise AdminRefusedError(
+                f"the API shows {AUDIT_RECORDS} records at most: ask for fewer, or without --api"
+            )
+        records = self._remote.ask("/audit", {"limit": limit or AUDIT_RECORDS})["records"]
+        if limit is None and len(records) == AUDIT_RECORDS:
+            log.warning("audit.cut", reason=f"only the last {AUDIT_RECORDS}: all without --api")
+        return records
 
     def verify_audit(self) -> Any:
         return self._remote.ask("/audit/verify")
@@ -239,7 +249,8 @@ class RemoteAdmin:
 
     def __getattr__(self, name: str) -> NoReturn:
         raise AdminRefusedError(
-            "the API cannot do that: run it without --api, where the secret store is reached"
+            "the API cannot do that by this command: run it without --api, where the secret store "
+            "and Redis are reached; `/docs` shows what the API itself does for users and usage"
         )
 
 

@@ -24,6 +24,7 @@ from api.schemas import (
 from auth.admin import Admin, KeySettings
 from auth.admin_checks import checked_scopes
 from auth.audit import BrokenChainError
+from auth.failures import KEPT_HOURS
 from auth.principal import Scope
 
 blueprint = Blueprint("admin", __name__, url_prefix="/v1/admin")
@@ -181,6 +182,10 @@ def list_failures() -> Response:
     from addresses that are not listed.
     """
     hours = _whole_number("hours")
+    if hours is not None and not 1 <= hours <= KEPT_HOURS:
+        raise ProblemError(
+            "invalid_request", errors=[FieldError("hours", f"must be 1 to {KEPT_HOURS}")]
+        )
     return jsonify(_admin().failures() if hours is None else _admin().failures(hours))
 
 

@@ -197,6 +197,16 @@ def test_many_keys_are_refused_at_once_while_the_store_cannot_be_read(world):
     assert world.propagation().revoked("acme", ids) == set(ids)
 
 
+def test_a_whole_key_in_the_place_of_an_id_is_told_so_and_not_repeated(world):
+    """In a hurry a whole key is what is at hand; the refusal says where its id is."""
+    admin = world.tenant()
+    key = admin.keys.issue("acme", "ci", ["generate"])["key"]
+    for revoke in (admin.keys.revoke, lambda text: admin.bulk.revoke([Revocation(text)])):
+        with refused("its id is the third part") as caught:
+            revoke(key)
+        assert key.split("_")[3] not in str(caught.value)
+
+
 def test_revoking_again_is_no_error_and_keeps_the_first_time(world):
     """Two admins under pressure may both press the button."""
     admin = world.tenant()

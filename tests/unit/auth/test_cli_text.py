@@ -14,7 +14,10 @@ import pytest
 
 from auth.__main__ import main
 from auth.api_key import mint
+from auth.cli_commands import _text_of
 from auth.cli_parser import parser
+from auth.csv_rows import revocations
+from auth.errors import AdminRefusedError
 from auth.ledger import SETTLED
 
 ROOT = Path(__file__).parents[3]
@@ -153,3 +156,27 @@ def test_what_works_through_the_api_is_what_the_documents_say(monkeypatch, capsy
         row = "directly only" if cannot else "through the API"
         assert cannot or "did not answer" in printed.err + printed.out, line
         assert any(line.startswith(one) for one in told[row]), f"{line}: {row}"
+
+
+def test_a_cell_too_long_for_csv_is_one_sentence():
+    """A file that is no list of keys is refused by its line, not by a traceback."""
+    with pytest.raises(AdminRefusedError, match="line 2 is not CSV"):
+        revocations("key_id,reason\nAAAAAAAAAAAA," + "x" * 131_073 + "\n")
+
+
+def test_a_list_in_another_encoding_is_named_with_the_remedy(tmp_path):
+    """Latin-1 is what a spreadsheet saves unless told otherwise."""
+    (tmp_path / "keys.csv").write_bytes("tenant,name\nacme,M\u00fcller\n".encode("latin-1"))
+    with pytest.raises(AdminRefusedError, match=r"keys\.csv is not UTF-8: .*iconv"):
+        _text_of(str(tmp_path / "keys.csv"))
+
+
+def test_an_interrupted_command_ends_in_one_line(monkeypatch, capsys):
+    """Ctrl-C is no failure of the program: 130, as for any command."""
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("auth.__main__._run", interrupted)
+    assert main(["tenants", "list"]) == 130
+    assert capsys.readouterr().err.count("\n") == 1

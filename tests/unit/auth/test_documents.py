@@ -153,3 +153,11 @@ def test_a_move_whose_answer_was_lost_is_looked_into(store, applied):
         with pytest.raises(SecretStoreUnavailableError):
             Documents(store).update("list", appending(1))
     assert numbers(store) == ([1] if applied else [])
+
+
+def test_a_damaged_version_is_named_with_the_way_back():
+    """What an operator reads at the worst moment says which version, and what to do."""
+    with pytest.raises(
+        MalformedDocumentError, match=r"qg-x version 7 is damaged .* alias `current`"
+    ):
+        decode("qg-x", b"not compressed", 7)
