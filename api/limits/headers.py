@@ -1,7 +1,7 @@
 """What a decision tells the caller in headers: the one place that knows their spelling. Pure.
 
 `RateLimit-Policy` and `RateLimit` follow draft-ietf-httpapi-ratelimit-headers-11 (23 May 2026), the
-newest in November 2026, which is no RFC and may still rename its parameters; `X-RateLimit-*` speaks
+newest that was found, which is no RFC and may still rename its parameters; `X-RateLimit-*` speaks
 of the one limit that is tightest, with `-Reset` in seconds from now. A limiter that could not
 answer says nothing about limits: no header is better than a made-up one.
 """
