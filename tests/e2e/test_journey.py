@@ -285,13 +285,14 @@ def test_two_temperatures_give_two_texts_and_a_phone_shows_its_one(home, logged_
     for scheme in ("light", "dark"):
         tab = logged_in(home.people["mona"], color_scheme=scheme)
         tab.set("Prompt", "KING:\n")
-        tab.set("Number of characters", "300", "spinbutton")
+        tab.set("Number of characters", "200", "spinbutton")
         tab.page.get_by_text("More", exact=True).click()
         tab.page.get_by_text("Compare two temperatures").click()
         tab.idle()
         tab.button("Generate Text").click()
         tab.page.get_by_text("finished ·").nth(1).wait_for()
         tab.idle()
+        tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop = 0")
         tab.picture(f"compare-{scheme}")
         texts = tab.page.locator("[data-testid=stCode] code").all_text_contents()
         assert len(set(texts)) == 2
