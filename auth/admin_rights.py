@@ -13,9 +13,9 @@ from typing import Any
 from auth import directory as directories
 from auth.admin_context import AdminContext
 from auth.documents import ALIAS
-from auth.errors import AuthError
+from auth.errors import AdminRefusedError, AuthError
 from auth.rights import Identity, needed
-from auth.secrets import Right, SecretPermissionError, SecretStoreError
+from auth.secrets import Right, SecretNotFoundError, SecretPermissionError, SecretStoreError
 
 PROBE = b"secrets check"
 
@@ -31,7 +31,21 @@ class RightsCheck:
         ] = {}  # the version that proves the right to add; to be destroyed
 
     def check(self, identity: Identity) -> list[dict[str, Any]]:
-        """Return for each secret what is `missing` and what is held `beyond` what is needed."""
+        """Return for each secret what is `missing` and what is held `beyond` what is needed.
+
+        Raise SecretStoreUnavailableError or AdminRefusedError at the first secret if the store does
+        not answer or nothing was set up: forty more would say the same.
+        """
+        first = self._names.users if identity is Identity.WEB else self._names.directory
+        try:
+            self._context.secrets.read_alias(first, ALIAS)
+        except SecretNotFoundError as exc:
+            raise AdminRefusedError(
+                f"nothing is set up here yet, or not for this identity to see ({exc}): "
+                "`tenants add` makes the first tenant and all secrets"
+            ) from exc
+        except SecretPermissionError:
+            pass  # its own row says so
         rows = [self._checked(name, identity) for name in self._secrets(identity)]
         return rows + ([self._creating()] if identity is Identity.OPERATOR else [])
 

@@ -15,10 +15,12 @@ from auth.errors import (
     InvalidKeyError,
     KeyRefusal,
     KeyringUnavailableError,
+    MalformedDocumentError,
     TenantDisabledError,
     UnknownPlanError,
 )
 from auth.principal import Rotation, Scope, SecretRole
+from auth.secrets import SecretPermissionError
 from tests.support.api_bench import GOOD, PRINCIPAL
 
 
@@ -388,3 +390,20 @@ def test_a_stale_keyring_is_seen_in_ready_and_in_the_metrics(bench):
     assert shown == {"age_seconds": 312.4, "max_age_seconds": 86_400, "stale": 1}
     bench.keyring.age_seconds = float("inf")
     assert bench.client.get("/ready").get_json()["keyring"]["age_seconds"] is None
+
+
+@pytest.mark.parametrize(
+    "failure", [SecretPermissionError("q-1: denied"), MalformedDocumentError("q-1 is damaged")]
+)
+def test_an_admin_hears_what_the_secret_store_refused(bench, monkeypatch, failure):
+    """A change that could not be made is no failure to check keys, and no unforeseen one."""
+
+    def refuse():
+        raise failure
+
+    monkeypatch.setattr("api.routes.admin.acting_admin", refuse)
+    bench.keyring.answer = replace(PRINCIPAL, scopes=frozenset({Scope.ADMIN}))
+    answer = bench.client.get("/v1/admin/keys", headers={"X-API-Key": GOOD})
+    assert answer.status_code == 503
+    assert str(failure) in answer.get_json()["detail"]
+    assert "secrets check" in answer.get_json()["detail"]

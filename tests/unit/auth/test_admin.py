@@ -10,7 +10,8 @@ from auth.api_key import parse
 from auth.errors import AdminRefusedError
 from auth.principal import Scope
 from auth.propagation_keys import last_used
-from tests.support.auth_world import World
+from auth.secrets import SecretStoreUnavailableError
+from tests.support.auth_world import FlakyStore, World
 
 DAY = 86_400
 
@@ -193,3 +194,17 @@ def test_a_missing_right_is_named_with_its_secret(world):
     assert any("read versions" in one for one in lacking[0]["missing"])
     after = {name: store.list_versions(name) for name in store.list_secrets("")}
     assert after == {name: found for name, found in before.items() if name in after}
+
+
+def test_a_check_of_rights_ends_at_a_store_that_is_away_or_empty(world):
+    """One sentence and one wait, not one for each of forty secrets."""
+    store = FlakyStore(world.open_store())
+    admin = world.admin(store)
+    with pytest.raises(AdminRefusedError, match="nothing is set up here yet"):
+        admin.check_secrets()
+    world.tenant()
+    store.failure = SecretStoreUnavailableError("away")
+    store.asked.clear()
+    with pytest.raises(SecretStoreUnavailableError):
+        admin.check_secrets()
+    assert len(store.asked) == 1
