@@ -81,9 +81,9 @@ class Engine:
         )
         self._scheduler = self._new_scheduler()
         self._rows: dict[str, Row] = {}  # all that is waiting or running
-        self._rate = Rate(clock)
+        self._rate, self._work_rate = Rate(clock), Rate(clock)  # the latter with what is read
         self._state = _State.NEW
-        self._changed = threading.Condition()  # guards the five above, but for the batch
+        self._changed = threading.Condition()  # guards the six above, but for the batch
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
 
     @property
@@ -120,7 +120,7 @@ class Engine:
         job = Job(
             request.request_id,
             request.tenant,
-            cost=request.num_chars,
+            cost=request.num_chars + row.position + 1,
             weight=request.weight,
             deadline=request.deadline,
         )
@@ -173,7 +173,7 @@ class Engine:
     def _wait_seconds(self, request: GenerationRequest) -> float:
         """Estimate how long a new request waits for its slot."""
         ahead = self._scheduler.cost_ahead(request.tenant, request.weight)
-        return ahead / (self._rate.per_second or 1000.0)
+        return ahead / (self._work_rate.per_second or 1000.0)
 
     def _on_abort(self, request_id: str) -> None:
         self._decoder.interrupt()
@@ -244,6 +244,7 @@ class Engine:
             self._end_overdue()
             if not self._rows:
                 self._rate.pause()
+                self._work_rate.pause()
                 self._changed.wait_for(lambda: self._rows or self._state is _State.CLOSED)
             if self._state is _State.CLOSED:
                 return False
@@ -257,6 +258,7 @@ class Engine:
         progress = self._batch.step(self._pace.steps)
         self._pace.took(progress.steps, self._clock() - begin)
         self._rate.add(progress.chars)
+        self._work_rate.add(progress.chars + progress.read)
         return True
 
     def _end_overdue(self) -> None:

@@ -35,6 +35,19 @@ class Row:
         return self.generation.request.request_id
 
     @property
+    def tenant(self) -> str:
+        return self.generation.request.tenant
+
+    @property
+    def weight(self) -> int:
+        return self.generation.request.weight
+
+    @property
+    def is_new(self) -> bool:
+        """Whether its first token is still to be drawn."""
+        return len(self.tokens) == self._prompt_length
+
+    @property
     def position(self) -> int:
         """Where the newest token stands in the window."""
         return len(self.tokens) - 1 - self.window

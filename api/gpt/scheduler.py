@@ -3,7 +3,8 @@ first served in each.
 
 Deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): a tenant's turn adds its weight times a
 quantum to what it may spend, and its jobs start while that pays for them, so in the long run each
-tenant with work waiting gets its weight's share of the characters, however much another one sends.
+tenant with work waiting gets its weight's share of what is read and written, however much another
+one sends.
 
 Nor can a tenant hold the slots with long jobs: one that waits and has fewer than its weight's share
 of them takes the place of the job that started last of a tenant with more than its own
@@ -16,7 +17,7 @@ from __future__ import annotations
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-QUANTUM = 200  # characters that a turn is worth to a tenant of weight 1
+QUANTUM = 200  # of a job's cost that a turn is worth to a tenant of weight 1
 
 
 class QueueFullError(Exception):
@@ -29,7 +30,7 @@ class Job:
 
     job_id: str
     tenant: str
-    cost: int  # characters asked for
+    cost: int  # characters asked for, and tokens of the prompt that are read
     weight: int = 1
     deadline: float | None = None
 

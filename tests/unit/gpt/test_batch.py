@@ -1,6 +1,8 @@
 """The order in which texts are read, and who waits for whom meanwhile."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from api.gpt.batch import Batch
 from api.gpt.decoder import PORTION, READ_ALONE, READ_BESIDE
@@ -39,8 +41,8 @@ def batch(decoder):
     return Batch(decoder, slots=8)
 
 
-def row(length, **more):
-    request = GenerationRequest("r", "t", "x", seed=0, **{"num_chars": 1_000, **more})
+def row(length, tenant="t", **more):
+    request = GenerationRequest("r", tenant, "x", seed=0, **{"num_chars": 1_000, **more})
     generation = Generation(request, clock=lambda: 0.0, on_abort=lambda _: None)
     return Row(generation, [0] * length, 512, CharTokenizer("a"))
 
@@ -69,12 +71,12 @@ def test_running_rows_wait_for_a_portion_at_a_time(batch, decoder):
     batch.add(row(1))
     batch.step(4)
     decoder.passes.clear()
-    while batch._joining:
+    while list(batch._reading):
         batch.step(4)
     read = [tokens for _, tokens, _ in decoder.passes]
     assert max(read) <= READ_BESIDE
     assert all(len(slots) <= READ_BESIDE // PORTION for slots, _, _ in decoder.passes)
-    assert sum(read) == 400 - 2 * READ_ALONE
+    assert sum(read) == 400 - READ_ALONE - READ_BESIDE
 
 
 def test_what_was_begun_is_read_to_its_end_where_it_must_be(batch, decoder):
@@ -86,7 +88,7 @@ def test_what_was_begun_is_read_to_its_end_where_it_must_be(batch, decoder):
     batch.step(1)
     batch.add(row(2))
     decoder.passes.clear()
-    while batch._joining:
+    while list(batch._reading):
         batch.step(1)
     order = [slot for slots, _, _ in decoder.passes for slot in slots]
     assert order[:-1] == [long.slot] * 6
@@ -119,3 +121,60 @@ def test_a_text_that_ends_with_its_first_character_is_not_gone_on_with(batch, de
     assert ending.slot not in decoder.passes[1][2]
     assert ending.take([0, 0]) == 0
     assert batch.remove_ended(0.0) == [ending]
+
+
+def most_steps(batch, subject, weights):
+    """Return how many steps a row that is to be read may take, whatever joins from now on: what
+    stands before it in its tenant's line, and a turn of each other tenant for each of its own's.
+    """
+    line = [r for r in batch._reading if r.tenant == subject.tenant]
+    ahead = sum(r.position + 1 - r.read for r in line[: line.index(subject) + 1])
+    begun = 512 if batch._decoder.reads_one_at_a_time else PORTION  # read beyond what a turn pays
+    turns = -(-(ahead + begun) // (PORTION * weights[subject.tenant])) + 1
+    others = sum(PORTION * w + begun for t, w in weights.items() if t != subject.tenant)
+    return (ahead + turns * others) // READ_BESIDE + 1
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    weights=st.fixed_dictionaries({tenant: st.integers(1, 16) for tenant in "abc"}),
+    flood=st.lists(
+        st.tuples(st.sampled_from("abc"), st.integers(1, 300), st.sampled_from([1, 2, 600])),
+        min_size=1,
+        max_size=12,
+    ),
+    one_at_a_time=st.booleans(),
+)
+def test_every_row_is_read_within_a_number_of_steps(weights, flood, one_at_a_time):
+    """Whatever joins, and however fast, no row with a slot waits to be read for longer than its own
+    line and its tenant's turns take: neither at its beginning nor when its window has moved."""
+    decoder = Recorder()
+    decoder.reads_one_at_a_time = one_at_a_time
+    batch = Batch(decoder, slots=8)
+    due, joined = {}, 0
+    batch.add(row(1, "a", weight=weights["a"]))
+    batch.add(row(500, "b", weight=weights["b"]))
+    for step in range(150):
+        while batch._free:
+            tenant, length, chars = flood[joined % len(flood)]
+            batch.add(row(length, tenant, weight=weights[tenant], num_chars=chars))
+            joined += 1
+        reading = {id(r): r for r in batch._reading}
+        for key, r in reading.items():
+            due.setdefault(key, (r, step + most_steps(batch, r, weights)))
+        due = {key: (r, last) for key, (r, last) in due.items() if key in reading}
+        assert all(step <= last for _, last in due.values())
+        batch.step(1)
+        batch.remove_ended(0.0)
+
+
+def test_reading_is_shared_by_weight(batch, decoder):
+    """Beside each other, tenants' long texts are read in proportion to their weights."""
+    batch.add(row(1))
+    batch.step(1)
+    rows = [row(500, "light"), row(500, "heavy", weight=3)]
+    for r in rows:
+        batch.add(r)
+    for _ in range(16):
+        batch.step(1)
+    assert [r.read for r in rows] == [4 * PORTION, 12 * PORTION]

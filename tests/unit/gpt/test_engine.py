@@ -1,7 +1,9 @@
 """The engine: every request is answered once, whatever happens; what cannot be done is refused."""
 
+import itertools
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -411,6 +413,16 @@ def test_before_its_start_the_engine_is_loading(make):
         engine.start()
 
 
+def test_a_long_prompt_costs_what_is_read_of_it(make, monkeypatch):
+    """The scheduler is told of a request's characters and of its prompt's tokens in view."""
+    engine, jobs = make(), []
+    enqueue = engine._scheduler.enqueue
+    monkeypatch.setattr(engine._scheduler, "enqueue", lambda job: enqueue(job) or jobs.append(job))
+    for length in (1, 60, 1000):
+        engine.submit(ask(length, prompt="x" * length, num_chars=7))
+    assert [job.cost for job in jobs] == [8, 67, 7 + 64 - (64 - 1000) % 32]
+
+
 def test_the_numbers_add_up(make):
     """Statistics count the characters handed out and what runs and waits."""
     engine = make()
@@ -419,3 +431,30 @@ def test_the_numbers_add_up(make):
     wait_until(lambda: engine.stats().running == 0)
     stats = engine.stats()
     assert (stats.slots, stats.running, stats.waiting, stats.generated_chars) == (2, 0, 0, 150)
+
+
+def test_a_flood_of_prompts_does_not_keep_a_text_from_being_read():
+    """Beside a tenant that keeps every queue full of prompts to read, another one's text begins and
+    goes on past the context (256), where its window jumps and half of it is read again."""
+    loaded = checkpoint.load(Path(__file__).parents[3] / "models" / "demo")
+    engine = Engine(loaded, slots=6, queue_limit=40)
+    step, numbers, flooding = engine._batch.step, itertools.count(), threading.Event()
+    flooding.set()
+
+    def step_in_a_flood(steps):
+        while flooding.is_set():
+            try:
+                engine.submit(
+                    ask(next(numbers), tenant="flood", prompt="the quick " * 12, num_chars=1)
+                )
+            except EngineRefusedError:
+                break
+        return step(steps)
+
+    engine._batch.step = step_in_a_flood
+    engine.start()
+    generation = engine.submit(ask("text", prompt="now is the " * 20, num_chars=50))
+    result = generation.result(WAIT)
+    assert (result.finish_reason, result.generated_chars) == (FinishReason.LENGTH, 50)
+    flooding.clear()
+    engine.close()
