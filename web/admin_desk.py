@@ -17,6 +17,7 @@ from web.api_client import ApiError
 from web.sentences import plain, sentence, told_by_api
 from web.services import Services
 
+TO_CONFIRM = "admin_change_to_confirm"
 _DONE = "admin_change_done"
 _TOLD_BY_API = ("conflict", "not_found", "invalid_request")
 
@@ -60,6 +61,20 @@ class AdminDesk:
         elif answer is not None:
             self.tell_next(done)
 
+    def ask(
+        self, question: str, method: str, path: str, body: Mapping[str, Any], done: str
+    ) -> None:
+        """Put one question before a change; nothing is done before its answer."""
+        st.session_state[TO_CONFIRM] = {
+            "question": question,
+            "change": [method, path, dict(body), done],
+        }
+
+    def asked_question(self) -> None:
+        """Open the question that was put, until it is answered or closed."""
+        if asked := st.session_state.get(TO_CONFIRM):
+            _confirm(self, asked["question"], asked["change"])
+
     def rotate(self, key_id: str, users: list[str]) -> None:
         """Give a key a new secret: shown, or kept for the web users it is forwarded for."""
         if not users:
@@ -94,6 +109,20 @@ def table(rows: list[Row], nothing: str, *, key: str | None = None, **columns: A
         st.info(nothing)
         return
     st.dataframe(rows, hide_index=True, width="stretch", column_config=columns, key=key)
+
+
+def _forget_question() -> None:
+    st.session_state.pop(TO_CONFIRM, None)
+
+
+@st.dialog("Are you sure?", icon=":material/help:", on_dismiss=_forget_question)
+def _confirm(desk: AdminDesk, question: str, change: list[Any]) -> None:
+    st.markdown(question)
+    at = st.empty()  # the button goes when it has done its work
+    if at.button("Yes, do it", type="primary", width="stretch"):
+        at.empty()
+        _forget_question()
+        desk.change(*change)
 
 
 def _show_once(done: str, secret: str) -> None:

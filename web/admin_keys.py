@@ -26,14 +26,32 @@ _ROTATE = ":material/autorenew: Rotate"
 
 def keys(desk: AdminDesk) -> None:
     """List, issue, rotate and revoke keys."""
-    found, owners = desk.listed("keys"), desk.listed("tenants")
-    if found is None or owners is None:
+    owners = desk.listed("tenants")
+    if owners is None:
+        return
+    listing = st.container()
+    # First what changes the list, then the list: a key that was just issued is in it.
+    with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
+        _issue_form(desk, [str(tenant.get("tenant")) for tenant in owners])
+    changing = st.expander("Rotate or revoke a key", icon=":material/key:")
+    found = desk.listed("keys")
+    if found is None:
         return
     usable = {
         str(key["key_id"]): key
         for key in found
         if key.get("key_id") and key.get("state") == "active"
     }
+    with changing:
+        _change_key_form(desk, usable)
+    with listing:
+        _listing(desk, found, usable)
+
+
+def _listing(
+    desk: AdminDesk, found: list[Mapping[str, Any]], usable: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Draw what to look for, and the keys that were found."""
     words = st.text_input("Search", placeholder="a name, a tenant, a state …")
     which = st.segmented_control(
         "Which keys", (_EVERY, _UNUSED, _EXPIRING), default=_EVERY, required=True
@@ -45,10 +63,6 @@ def keys(desk: AdminDesk) -> None:
         listed = [key for key in found if expiring(key)]
     rows = {str(key.get("key_id")): key_row(key) for key in listed}
     _key_table(desk, {name: row for name, row in rows.items() if matching([row], words)}, usable)
-    with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
-        _issue_form(desk, [str(tenant.get("tenant")) for tenant in owners])
-    with st.expander("Rotate or revoke a key", icon=":material/key:"):
-        _change_key_form(desk, usable)
 
 
 def _key_table(
@@ -118,9 +132,11 @@ def _change_key_form(desk: AdminDesk, usable: Mapping[str, Mapping[str, Any]]) -
     left, right = st.columns(2)
     if left.button("Rotate", width="stretch", disabled=not chosen) and chosen:
         desk.rotate(chosen, usable[chosen].get("forwarded_for") or [])
-    if right.button("Revoke", width="stretch", disabled=not chosen):
+    if right.button("Revoke", width="stretch", disabled=not chosen) and chosen:
         if not reason.strip():
             st.error("A revocation needs a reason.", icon=":material/error:")
             return
         body = {"reason": reason.strip()}
-        desk.change("POST", f"keys/{chosen}/revoke", body, "The key is revoked.")
+        name = plain(str(usable[chosen].get("name")))
+        question = f"Revoke **{name}** for ever? The next request with it is refused."
+        desk.ask(question, "POST", f"keys/{chosen}/revoke", body, "The key is revoked.")

@@ -13,6 +13,7 @@ import streamlit as st
 from auth.plans import load_plans
 from web.admin_desk import AdminDesk, table
 from web.admin_rows import audit_row, refusal_rows, tenant_row, user_row
+from web.sentences import plain
 
 AUDIT_RECORDS = 200
 LOAD_SECONDS = 2.0
@@ -62,9 +63,9 @@ def tenants(desk: AdminDesk) -> None:
             desk.change("PATCH", f"tenants/{chosen}", {"plan": plan}, "The plan was set.")
         other, label = _other(states.get(chosen or ""))
         if right.button(label, width="stretch", disabled=not chosen):
-            desk.change(
-                "PATCH", f"tenants/{chosen}", {"state": other}, f"The tenant is {other} now."
-            )
+            told = f"The tenant is {other} now."
+            question = f"{label} **{plain(chosen or '')}**, with all of its keys and people?"
+            desk.ask(question, "PATCH", f"tenants/{chosen}", {"state": other}, told)
 
 
 def users(desk: AdminDesk) -> None:
@@ -72,7 +73,7 @@ def users(desk: AdminDesk) -> None:
     found, owners = desk.listed("users"), desk.listed("tenants")
     if found is None or owners is None:
         return
-    table([user_row(user) for user in found], "Nobody may log in yet.")
+    listing = st.empty()
     names = [str(tenant.get("tenant")) for tenant in owners]
     with st.expander("Add a user", icon=":material/person_add:"), st.form("add", border=False):
         name = st.text_input("Name of the user")
@@ -81,6 +82,9 @@ def users(desk: AdminDesk) -> None:
         if st.form_submit_button("Add user", type="primary"):
             body = {"user": name.strip(), "tenant": tenant, "role": role}
             desk.change("POST", "users", body, "The user was added; this is the first password.")
+            found = desk.listed("users") or found
+    with listing.container():
+        table([user_row(user) for user in found], "Nobody may log in yet.")
     people = {str(user.get("user")): user for user in found}
     with st.expander("Change a user", icon=":material/manage_accounts:"):
         _change_user_form(desk, people)
@@ -111,16 +115,23 @@ def _change_user_form(desk: AdminDesk, people: Mapping[str, Mapping[str, Any]]) 
     person = people.get(chosen or "", {})
     path = f"users/{chosen}"
     is_admin = "admin" in (person.get("roles") or ())
+    named = f"**{plain(chosen or '')}**"
+    own = chosen == desk.username
+    if own:
+        st.info("This is you: ask another administrator to change your role or state.")
     first, second, third = st.columns(3)
     label, role = ("Make a user", "user") if is_admin else ("Make an admin", "admin")
-    if first.button(label, width="stretch", disabled=not chosen):
-        desk.change("PATCH", path, {"role": role}, "The role was set; it counts within a minute.")
+    if first.button(label, width="stretch", disabled=own or not chosen):
+        said = "The role was set; it counts within a minute."
+        desk.ask(f"{label} of {named}?", "PATCH", path, {"role": role}, said)
     other, label = _other(person.get("state"))
-    if second.button(f"{label} user", width="stretch", disabled=not chosen):
+    if second.button(f"{label} user", width="stretch", disabled=own or not chosen):
         said = f"The user is {other} within a minute."
-        desk.change("PATCH", path, {"state": other}, said)
+        desk.ask(f"{label} {named}?", "PATCH", path, {"state": other}, said)
     if third.button("Reset password", width="stretch", disabled=not chosen):
-        desk.change("POST", f"{path}/password", {}, "This is the new first password.")
+        said = "This is the new first password."
+        question = f"Give {named} a new first password? The present one ends at once."
+        desk.ask(question, "POST", f"{path}/password", {}, said)
     with st.form("assign key", border=False):
         # A field of another name for the next key: this one's is gone from the tab's state then.
         count = st.session_state.setdefault(_ASSIGNED, 0)

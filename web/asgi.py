@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from streamlit.runtime import Runtime
 from streamlit.runtime import exists as runtime_exists
 
+from web.compressed_static import CompressedStatic
 from web.logs import describe
 from web.security_headers import SecurityHeaders, content_security_policy, streamlit_index
 from web.services import Housekeeping, Services
@@ -36,7 +37,10 @@ def create_app(services: Services) -> st.App:
     return st.App(
         SCRIPT,
         routes=session_routes(services.sessions, services.known_browsers),
-        middleware=[Middleware(SecurityHeaders, policy=content_security_policy(streamlit_index()))],
+        middleware=[
+            Middleware(SecurityHeaders, policy=content_security_policy(streamlit_index())),
+            Middleware(CompressedStatic),
+        ],
         lifespan=lifespan,
         on_script_error=show_reference,
     )

@@ -15,6 +15,7 @@ from web.api_client import ApiError
 from web.sentences import sentence, told_by_api
 from web.services import Services
 
+OWN_CHARS = 5  # a password has beside a name or the word itself
 PATH = "/v1/user/password"
 _CHANGED = "passwords_changed"
 
@@ -25,6 +26,7 @@ def draw_password_form(services: Services, account: Account) -> bool:
         present = _password("Present password", "current-password")
         wrong_present = st.container()
         new = _password("New password", "new-password")
+        st.caption(f"At least {MIN_PASSWORD_CHARS} characters.")
         wrong_new = st.container()
         again = _password("New password again", "new-password")
         wrong_again = st.container()
@@ -32,7 +34,7 @@ def draw_password_form(services: Services, account: Account) -> bool:
         failed = st.container()
     if not submitted:
         return False
-    if problem := _problem(new, present):
+    if problem := _problem(new, present, account.username):
         wrong_new.error(problem)
         return False
     if new != again:
@@ -66,9 +68,18 @@ def _password(label: str, autocomplete: str) -> str:
     return st.text_input(label, type="password", autocomplete=autocomplete, max_chars=128, key=key)
 
 
-def _problem(new: str, present: str) -> str | None:
+def _problem(new: str, present: str, username: str) -> str | None:
     if len(new) < MIN_PASSWORD_CHARS:
         return f"At least {MIN_PASSWORD_CHARS} characters."
     if len(new.encode()) > MAX_PASSWORD_BYTES or "\0" in new:
         return f"At most {MAX_PASSWORD_BYTES} bytes: about as many letters."
+    if _obvious(new, username):
+        return 'Too easy to guess: your name, "password" or a repetition will not do.'
     return "Choose another one than the present password." if new == present else None
+
+
+def _obvious(new: str, username: str) -> bool:
+    """Tell whether a password is what everybody would try first."""
+    folded, words = new.casefold(), (username.casefold(), "password")
+    repeats = folded in (folded + folded)[1:-1]
+    return repeats or any(len(folded.replace(word, "")) < OWN_CHARS for word in words)

@@ -118,7 +118,12 @@ def _same_origin(scope: Scope) -> bool:
     """Tell whether a WebSocket comes from our own page, or from no page at all."""
     headers = _header_map(scope)
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    if origin is None:
+        return True
+    page = urlsplit(origin)
+    # Behind a proxy that does not say so, TLS looks like none here: only the other way is foreign.
+    in_clear = page.scheme != "https" and is_https(headers, scope.get("scheme", ""))
+    return page.netloc == headers.get("host") and not in_clear
 
 
 def _header_map(scope: Scope) -> dict[str, str]:

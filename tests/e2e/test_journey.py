@@ -376,6 +376,7 @@ def test_an_admin_issues_a_key_a_curl_works_with_it_and_it_is_revoked(api, home,
     tab.set("Reason of a revocation", "leaked")
     tab.picture("admin")
     tab.button("Revoke").click()
+    tab.button("Yes, do it").click()
     tab.sees("The key is revoked.")
     assert api.post("/generate", key, num_chars=50).status_code == 401
     for panel, seen in (("Load", "Waiting"), ("Tenants", "Add a tenant"), ("Users", "Add a user")):

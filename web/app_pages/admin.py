@@ -27,3 +27,4 @@ for tab, panel in zip(
     if tab.open:
         with tab:
             panel(desk)
+desk.asked_question()

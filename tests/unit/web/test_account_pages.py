@@ -10,6 +10,7 @@ from tests.support.fake_api import Refusal
 from tests.support.web_pages import button, field, labels, log_in, open_app, page, press
 from tests.support.web_parts import PASSWORD, password_hash
 
+EASY = 'Too easy to guess: your name, "password" or a repetition will not do.'
 pytestmark = pytest.mark.usefixtures("parts")
 NEW = "a password of my own"
 
@@ -65,6 +66,10 @@ def test_after_the_change_one_is_in_and_the_old_sessions_are_out(first_password,
     ("how", "told"),
     [
         ({"new": "short"}, "At least 10 characters."),
+        ({"new": "Password1234"}, EASY),
+        ({"new": "passwordpassword"}, EASY),
+        ({"new": "ada-ada-ada"}, EASY),
+        ({"new": "abcabcabcabc"}, EASY),
         ({"new": "é" * 40}, "At most 72 bytes: about as many letters."),
         ({"new": PASSWORD}, "Choose another one than the present password."),
         ({"again": "something else"}, "The two are not the same."),

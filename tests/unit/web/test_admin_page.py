@@ -99,6 +99,33 @@ def test_an_issued_key_is_shown_once(admin_api):
     assert not app.code
 
 
+def _say_yes(app, admin_api):
+    """Answer the open question, before which nothing was asked of the API."""
+    assert not [call for call in admin_api.calls if call.method in ("POST", "PATCH")]
+    press(app, "Yes, do it")
+
+
+def test_nobody_takes_their_own_rights_by_a_click(admin_api):
+    """An administrator's own row offers neither the role nor the state."""
+    me = {"user": "root", "tenant": "acme", "roles": ["admin"], "state": "active"}
+    admin_api.answers["GET /v1/admin/users"] = {"users": [me]}
+    app = _admin("Users")
+    field(app, "User").set_value("root").run()
+    assert button(app, "Make a user").disabled
+    assert button(app, "Disable user").disabled
+    assert not button(app, "Reset password").disabled
+
+
+def test_an_issued_key_is_in_the_list_at_once(admin_api):
+    """The list is asked for after the key was issued, in the same run."""
+    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
+    app = _admin("Keys")
+    field(app, "Name of the key").set_value("ci2")
+    press(app, "Issue")
+    asked = [f"{call.method} {call.path}" for call in admin_api.calls if "/admin/" in call.path]
+    assert asked[-1] == "GET /v1/admin/keys"
+
+
 def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
     """A revoked key is not offered, and the reason goes along."""
     admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/revoke"] = {"state": "revoked"}
@@ -110,6 +137,7 @@ def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
     assert press(app, "Revoke").error[0].value == "A revocation needs a reason."
     field(app, "Reason of a revocation").set_value("leaked")
     press(app, "Revoke")
+    _say_yes(app, admin_api)
     assert [told.value for told in app.success] == ["The key is revoked."]
     assert not app.run().success
     body = next(call.body for call in admin_api.calls if call.method == "POST")
@@ -155,6 +183,7 @@ def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
         "acme"
     ).run()
     press(app, "Disable")
+    _say_yes(app, admin_api)
     assert app.error[0].value == "acme &#42;cannot&#42; be disabled"
 
 
@@ -241,13 +270,14 @@ def test_a_user_is_added_with_a_password_that_is_shown_once(admin_api):
         ("Reset password", "POST", "/password", {}),
     ],
 )
-def test_a_user_is_changed_by_one_button(admin_api, label, method, path, body):
+def test_a_user_is_changed_by_one_button_and_one_question(admin_api, label, method, path, body):
     """Each button is one call of the API, for the user that was chosen."""
     admin_api.answers[f"{method} /v1/admin/users/ada{path}"] = {"user": "ada", "password": "p"}
     app = _admin("Users")
     assert button(app, label).disabled
     field(app, "User").set_value("ada").run()
     press(app, label)
+    _say_yes(app, admin_api)
     sent = [call for call in admin_api.calls if call.method == method]
     assert [(call.path, call.body) for call in sent] == [(f"/v1/admin/users/ada{path}", body)]
 

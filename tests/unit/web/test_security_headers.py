@@ -98,6 +98,14 @@ def test_only_our_own_page_opens_a_websocket(origin, accepted):
     assert sent[0]["type"] == ("websocket.accept" if accepted else "websocket.close")
 
 
+def test_a_page_in_clear_opens_no_websocket_behind_https():
+    """Whoever writes into a page on the way cannot use the cookie of the real one."""
+    for scheme, kind in ((b"http", "websocket.close"), (b"https", "websocket.accept")):
+        origin = (b"origin", scheme + b"://web.example")
+        headers = [(b"host", b"web.example"), (b"x-forwarded-proto", b"https"), origin]
+        assert _ask("websocket", headers=headers)[0]["type"] == kind
+
+
 def test_the_policy_allows_exactly_the_inline_script_that_streamlit_serves():
     """The hash is of the very page; no inline or foreign script is allowed beside it."""
     policy = content_security_policy("<script>one()</script><script src=x></script>")
