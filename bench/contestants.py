@@ -1,14 +1,16 @@
 """The engines that are compared, each in a process of its own that waits for orders on stdin.
 
 `python -m bench.contestants NAME MODEL SCRATCH` answers each line {"rows", "chars", "threads"} with
-{"seconds"}: the time in which that many sequences of that many characters were generated from the
-same weights, each continuing a new line, sampled at temperature 0.8. {"first": true} asks for the
-time to the first character alone. Seeds differ between calls; nothing is kept between them.
+{"seconds", "way"}: the time in which that many sequences of that many characters were generated
+from the same weights, each continuing a new line, sampled at temperature 0.8; and which of the
+engine's own settings won the trial runs at that size. Seeds differ between calls; nothing is kept
+between them.
 """
 
 from __future__ import annotations
 
 import ctypes
+import functools
 import itertools
 import json
 import sys
@@ -21,8 +23,31 @@ TEMPERATURE = 0.8
 START = 0  # the token of a new line, from which every text begins
 CONTEXT = 256
 MOST_ROWS = 32
+TRIAL = 48  # characters of a trial run
 
 Generate = Callable[[int, int, int], None]  # rows, characters, threads
+
+
+class Best:
+    """Several ways of one engine to do the same; at each size the one that wins a trial."""
+
+    def __init__(self, ways: dict[str, Generate]) -> None:
+        self._ways = ways
+        self._chosen: dict[tuple[int, int], str] = {}
+
+    def way(self, rows: int, threads: int) -> str:
+        """Return the name of the fastest way, found on the first call: the better of two runs."""
+        if (rows, threads) not in self._chosen:
+            took = dict.fromkeys(self._ways, float("inf"))
+            for name in [*self._ways] * 2:
+                begin = time.perf_counter()
+                self._ways[name](rows, TRIAL, threads)
+                took[name] = min(took[name], time.perf_counter() - begin)
+            self._chosen[rows, threads] = min(took, key=lambda name: took[name])
+        return self._chosen[rows, threads]
+
+    def __call__(self, rows: int, chars: int, threads: int) -> None:
+        self._ways[self.way(rows, threads)](rows, chars, threads)
 
 
 def quillgate(model: Path, _scratch: Path) -> Generate:
@@ -145,18 +170,23 @@ def ctranslate2(kind: str) -> Callable[[Path, Path], Generate]:
                 str(target), quantization=kind
             )
         engines = {
-            threads: ct2.Generator(str(target), inter_threads=1, intra_threads=threads)
-            for threads in (1, 2)
+            workers: ct2.Generator(str(target), inter_threads=workers[0], intra_threads=workers[1])
+            for workers in ((1, 1), (1, 2), (2, 1))
         }
 
-        def generate(rows: int, chars: int, threads: int) -> None:
-            results = engines[threads].generate_batch(
-                [["t0"]] * rows, max_length=chars, min_length=chars, sampling_topk=0,
-                sampling_temperature=TEMPERATURE, include_prompt_in_result=False, end_token=[],
-            )  # fmt: skip
-            assert all(len(r.sequences_ids[0]) == chars for r in results)
+        def way(workers: int) -> Generate:
+            def generate(rows: int, chars: int, threads: int) -> None:
+                here = min(workers, threads)
+                results = engines[here, threads // here].generate_batch(
+                    [["t0"]] * rows, max_batch_size=-(-rows // here), max_length=chars,
+                    min_length=chars, sampling_topk=0, sampling_temperature=TEMPERATURE,
+                    include_prompt_in_result=False, end_token=[],
+                )  # fmt: skip
+                assert all(len(r.sequences_ids[0]) == chars for r in results)
 
-        return generate
+            return generate
+
+        return Best({"all threads to each batch": way(1), "a batch to each thread": way(2)})
 
     return prepare
 
@@ -224,7 +254,15 @@ def llama_cpp(kind: str) -> Callable[[Path, Path], Generate]:
         settings = lc.llama_context_default_params()
         settings.n_ctx, settings.n_seq_max = CONTEXT * MOST_ROWS, MOST_ROWS
         settings.n_batch = settings.n_ubatch = 512
-        context = lc.llama_init_from_model(loaded, settings)
+        contexts = {}
+        for name, flash, unified in (
+            ("flash attention", lc.LLAMA_FLASH_ATTN_TYPE_ENABLED, False),
+            ("flash attention, one cache", lc.LLAMA_FLASH_ATTN_TYPE_ENABLED, True),
+            ("plain attention", lc.LLAMA_FLASH_ATTN_TYPE_DISABLED, False),
+            ("plain attention, one cache", lc.LLAMA_FLASH_ATTN_TYPE_DISABLED, True),
+        ):
+            settings.flash_attn_type, settings.kv_unified = flash, unified
+            contexts[name] = lc.llama_init_from_model(loaded, settings)
         batch = lc.llama_batch_init(MOST_ROWS, 0, 1)
         seeds = itertools.count()
         chain = lc.llama_sampler_chain_default_params()
@@ -235,7 +273,7 @@ def llama_cpp(kind: str) -> Callable[[Path, Path], Generate]:
             lc.llama_sampler_chain_add(made, lc.llama_sampler_init_dist(seed))
             return made
 
-        def generate(rows: int, chars: int, threads: int) -> None:
+        def generate(context: Any, rows: int, chars: int, threads: int) -> None:
             lc.llama_set_n_threads(context, threads, threads)
             lc.llama_memory_clear(lc.llama_get_memory(context), False)
             samplers = [sampler(seed) for seed in itertools.islice(seeds, rows)]
@@ -253,8 +291,9 @@ def llama_cpp(kind: str) -> Callable[[Path, Path], Generate]:
             for made in samplers:
                 lc.llama_sampler_free(made)
 
-        generate.keep = silent  # type: ignore[attr-defined] # it must outlive the library's use
-        return generate
+        best = Best({name: functools.partial(generate, one) for name, one in contexts.items()})
+        best.keep = silent  # type: ignore[attr-defined] # it must outlive the library's use
+        return best
 
     return prepare
 
@@ -279,10 +318,11 @@ def main() -> None:
     print(json.dumps({"ready": name}), file=answers, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
+        way = generate.way(order["rows"], order["threads"]) if isinstance(generate, Best) else ""
         begin = time.perf_counter()
         generate(order["rows"], order["chars"], order["threads"])
         seconds = time.perf_counter() - begin
-        print(json.dumps({"seconds": seconds}), file=answers, flush=True)
+        print(json.dumps({"seconds": seconds, "way": way}), file=answers, flush=True)
 
 
 if __name__ == "__main__":

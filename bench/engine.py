@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench import machine, report
+from bench import engine_report, machine
 from bench.contestants import CONTESTANTS
 
 ROWS = (1, 8, 16, 32)
@@ -33,6 +33,7 @@ class Contestant:
 
     def __init__(self, name: str, model: Path, scratch: Path) -> None:
         self.name = name
+        self.way = ""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "bench.contestants", name, str(model), str(scratch)],
             stdin=subprocess.PIPE,
@@ -43,12 +44,14 @@ class Contestant:
         self._answer()
 
     def generate(self, rows: int, chars: int, threads: int) -> float:
-        """Return how many seconds it took."""
+        """Return how many seconds it took, trials of the engine's ways not counted."""
         assert self._process.stdin is not None
         order = {"rows": rows, "chars": chars, "threads": threads}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        return float(self._answer()["seconds"])
+        answer = self._answer()
+        self.way = str(answer["way"])
+        return float(answer["seconds"])
 
     def close(self) -> None:
         assert self._process.stdin is not None
@@ -64,14 +67,16 @@ class Contestant:
 
 
 def measure(names: list[str], model: Path, rounds: int) -> dict[str, Any]:
-    """Return {"rates": {name: {rows: {threads: [characters/s]}}}, "first": ..., "limits": ...}."""
+    """Return {"rates": {name: {rows: {threads: [characters/s]}}}} and what stands beside it."""
     rates: dict[str, dict[int, dict[int, list[float]]]] = {
         name: {rows: {1: [], 2: []} for rows in ROWS} for name in names
     }
     first: dict[str, list[float]] = {name: [] for name in names}
-    limits = []
+    limits: list[dict[str, float]] = []
+    ways: dict[tuple[str, int, int], str] = {}
     with tempfile.TemporaryDirectory() as scratch:
         contestants = [Contestant(name, model, Path(scratch)) for name in names]
+        begun = time.monotonic()
         for number in range(rounds):
             limits.append(machine.limits())
             for contestant in contestants:
@@ -85,11 +90,16 @@ def measure(names: list[str], model: Path, rounds: int) -> dict[str, Any]:
                             continue
                         chars = SHORT.get(contestant.name, CHARS)
                         seconds = contestant.generate(rows, chars, threads)
+                        ways[contestant.name, rows, threads] = contestant.way
                         rates[contestant.name][rows][threads].append(rows * chars / seconds)
-            print(f"round {number + 1} of {rounds}", file=sys.stderr)
+            spent = (time.monotonic() - begun) / 60
+            print(
+                f"engine: round {number + 1} of {rounds}, {spent:.1f} minutes so far",
+                file=sys.stderr,
+            )
         for contestant in contestants:
             contestant.close()
-    return {"rates": rates, "first_ms": first, "limits": limits}
+    return {"rates": rates, "first_ms": first, "limits": limits, "ways": ways}
 
 
 def summed_up(raw: dict[str, Any]) -> dict[str, Any]:
@@ -105,12 +115,13 @@ def summed_up(raw: dict[str, Any]) -> dict[str, Any]:
                 "least": round(min(runs)),
                 "most": round(max(runs)),
                 "runs": len(runs),
+                "chars": SHORT.get(name, CHARS),
+                "way": raw["ways"].get((name, rows, threads), ""),
                 "threads": int(threads),
             }
     first = {name: round(statistics.median(runs), 2) for name, runs in raw["first_ms"].items()}
-    limits = {
-        key: round(statistics.median(limit[key] for limit in raw["limits"]), 1)
-        for key in raw["limits"][0]
+    limits = {  # other work only slows a run: the most that was seen
+        key: round(max(limit[key] for limit in raw["limits"]), 2) for key in raw["limits"][0]
     }
     return {"engines": engines, "first_char_ms": first, "limits": limits}
 
@@ -123,11 +134,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=list(CONTESTANTS))
     arguments = parser.parse_args()
     machine.ask_for_priority()
-    begin = time.time()
+    begin, build = time.time(), machine.begun(arguments.rounds)
     result = summed_up(measure(arguments.only, arguments.model, arguments.rounds))
+    result["build"] = machine.ended(build)
     result["machine"] = machine.described()
     result["minutes"] = round((time.time() - begin) / 60, 1)
-    report.engines(result, arguments.out)
+    engine_report.write(result, arguments.out)
 
 
 if __name__ == "__main__":

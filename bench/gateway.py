@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import shutil
 import signal
 import socket
@@ -38,6 +37,7 @@ from auth.audit import Actor
 from auth.config import AuthSettings
 from auth.embedded_redis import server_binary
 from auth.stores import open_stores
+from bench import machine
 from bench.closed_loop import Load, measure
 from bench.gateway_costs import Costs, commands_per_request
 from bench.gateway_report import report
@@ -196,7 +196,7 @@ def forget_leases(client: redis.Redis) -> None:
 
 
 def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) -> dict[str, Any]:
-    begun = time.monotonic()
+    begun, build = time.monotonic(), machine.begun(rounds)
     with contextlib.ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="qg-bench-")))
         url = f"unix://{directory}/redis.sock"
@@ -249,7 +249,10 @@ def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) ->
                 costs.end(one.name, per_second * seconds)
                 one.rounds.append(round(per_second, 1))
                 one.bad += bad
-                print(f"round {number + 1}: {one.name} {per_second:.0f}/s", flush=True)
+                print(
+                    f"gateway: round {number + 1} of {rounds}: {one.name} {per_second:.0f}/s",
+                    flush=True,
+                )
     measured = {
         one.name: {
             "requests_per_second": statistics.median(one.rounds),
@@ -269,7 +272,8 @@ def run(rounds: int, seconds: float, connections: int, *, with_litellm: bool) ->
         "client": "wrk, 1 thread" if shutil.which("wrk") else "bench/closed_loop.py, 2 processes",
         "connections": connections,
         "seconds_per_round": seconds,
-        "machine": _machine(),
+        "build": machine.ended(build),
+        "machine": machine.described(),
         "minutes": round((time.monotonic() - begun) / 60, 1),
     }
 
@@ -293,22 +297,6 @@ def _ratios(contenders: list[Contender]) -> list[dict[str, Any]]:
             }
         )
     return found
-
-
-def _machine() -> dict[str, Any]:
-    processor = platform.processor()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                processor = line.partition(":")[2].strip()
-                break
-    return {
-        "processor": processor,
-        "cores": os.cpu_count(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "load_average": [round(one, 1) for one in os.getloadavg()],
-    }
 
 
 def main() -> int:

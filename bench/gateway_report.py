@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from bench.report import build, described
+
 MEANING = {
     "bare": "a Flask route that returns JSON",
     "flask-limiter": "the same route, three windows and headers by flask-limiter",
@@ -21,6 +23,8 @@ def report(result: dict[str, Any], out: Path) -> None:
     (out / "gateway.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     lines = [
         "# The gateway and its peers",
+        "",
+        build(result["build"]),
         "",
         "Requests per second; median of interleaved rounds (least to most). Written by `python -m",
         (
@@ -48,15 +52,10 @@ def report(result: dict[str, Any], out: Path) -> None:
         told = ", ".join(f"{count:g} {command}" for command, count in sent.items() if count)
         lines.append(f"- {name}: {told}")
     lines += _costs(result)
-    machine = result["machine"]
-    load = ", ".join(str(one) for one in machine["load_average"])
     lines += [
         "",
-        (
-            f"Machine: {machine['processor']}, {machine['cores']} cores, {machine['system']}, "
-            f"Python {machine['python']}; load average at the end {load}; {result['minutes']} "
-            "minutes. The client, Redis and the server share its cores."
-        ),
+        described(result["machine"]) + f" {result['minutes']} minutes. The client, Redis and the "
+        "server share its cores.",
         "",
     ]
     (out / "gateway.md").write_text("\n".join(lines), encoding="utf-8")

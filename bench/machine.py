@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
+import subprocess
 import threading
 import time
 from importlib import metadata
@@ -12,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import njit, types
 
+MATRICES = 10_642_944  # weights that every token is multiplied by
+# Bytes that a pass reads for each weight; llama.cpp's q8_0 adds a scale of 2 bytes to 32 weights.
+BYTES = {"int8": 1, "q8_0": 34 / 32, "bf16": 2, "float32": 4}
+TRIES = 3
 PACKAGES = ("torch", "numba", "transformers", "ctranslate2", "llama-cpp-python")
 
 
@@ -25,40 +31,85 @@ def ask_for_priority() -> None:
         Path("/proc/self/autogroup").write_text("-15", encoding="ascii")
 
 
-def described() -> dict[str, Any]:
-    cpu = platform.processor()
-    flags: set[str] = set()
+def _flags() -> set[str]:
+    return set(_cpuinfo().get("flags", "").split())
+
+
+def _cpuinfo() -> dict[str, str]:
+    """What Linux tells of its first processor; nothing elsewhere."""
+    found: dict[str, str] = {}
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
             key, _, value = (part.strip() for part in line.partition(":"))
-            cpu = value if key == "model name" else cpu
-            flags = set(value.split()) if key == "flags" else flags
+            found.setdefault(key, value)
+    return found
+
+
+def described() -> dict[str, Any]:
     known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8")
     versions = {}
     for package in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
     return {
-        "processor": cpu,
+        "processor": _cpuinfo().get("model name", platform.processor()),
         "cores": os.cpu_count(),
-        "instructions": [flag for flag in known if flag in flags],
+        "instructions": [flag for flag in known if flag in _flags()],
         "system": platform.platform(),
         "python": platform.python_version(),
         "packages": versions,
-        "load_average": os.getloadavg(),
     }
+
+
+def begun(rounds: int) -> dict[str, Any]:
+    """Return of which build a measurement is, and beside which load it begins."""
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!bench/results")
+    return {
+        "commit": (_git("rev-parse", "--short=10", "HEAD") or "unknown")
+        + (" with changes" if changed else ""),
+        "date": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
+        "rounds": rounds,
+        "load_at_start": [round(one, 1) for one in os.getloadavg()],
+    }
+
+
+def ended(build: dict[str, Any]) -> dict[str, Any]:
+    return build | {"load_at_end": [round(one, 1) for one in os.getloadavg()]}
+
+
+def _git(*words: str) -> str:
+    with contextlib.suppress(OSError):
+        command = ["git", *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        return done.stdout.strip()
+    return ""
 
 
 def limits() -> dict[str, float]:
-    """Measure what bounds a step from above; on two threads unless said otherwise."""
-    return {
-        "read_10_mb_again_gb_s": _read(10 << 20),
-        "read_10_mb_again_1_thread_gb_s": _read(10 << 20, threads=1),
-        "read_40_mb_again_gb_s": _read(40 << 20),
-        "read_400_mb_gb_s": _read(400 << 20, times=1),
-        "int8_gops_s": _products(),
-        "fp32_gflops_s": _gemm(),
-    }
+    """Measure what bounds a step from above, and beside it what good code does of it.
+
+    Reading: the weights of each width again and again, and 512 MB that no cache holds; the best of
+    one and two threads. Arithmetic: the clock times what the widest instruction multiplies.
+    """
+    clock = _clock()
+    cores = min(2, os.cpu_count() or 1)
+    found = {f"read_{width}_gb_s": _read(round(MATRICES * size)) for width, size in BYTES.items()}
+    found["read_512_mb_gb_s"] = _read(512 << 20)
+    found["clock_ghz"] = clock
+    for width, operations in per_cycle(_flags()).items():
+        found[f"peak_{width}_gops_s"] = cores * clock * operations
+    found["engine_products_int8_gops_s"] = _products()
+    found["torch_matmul_float32_gops_s"] = _gemm()
+    return found
+
+
+def per_cycle(flags: set[str]) -> dict[str, int]:
+    """Return the most operations of a core in a cycle: two instructions, 2 a product."""
+    if "avx512_vnni" in flags:
+        return {"int8": 2 * 64 * 2, "float32": 2 * 16 * 2}
+    if "avx2" in flags:
+        return {"int8": 2 * 32 * 2, "float32": 2 * 8 * 2}
+    return {}
 
 
 def _on_threads(threads: int, work: Any, parts: list[Any]) -> float:
@@ -73,26 +124,43 @@ def _on_threads(threads: int, work: Any, parts: list[Any]) -> float:
     return time.perf_counter() - begin
 
 
-@njit(nogil=True)
-def _add_up(words, times):
-    """Read every word, in eight sums that do not wait for one another."""
+@njit([types.int64(types.int64[::1], types.int64)], nogil=True)
+def _read_all(words, times):
+    """Read every word in order; the compiler makes wide loads of it, one array after another."""
     total = 0
-    for _ in range(times):
-        for i in range(0, len(words), 8):
-            total += (
-                (words[i] ^ words[i + 1]) + (words[i + 2] ^ words[i + 3])
-                + (words[i + 4] ^ words[i + 5]) + (words[i + 6] ^ words[i + 7])
-            )  # fmt: skip
+    for turn in range(times):
+        for i in range(len(words)):
+            total ^= words[i] + turn
     return total
 
 
-def _read(size: int, threads: int = 2, times: int = 20) -> float:
+def _read(size: int) -> float:
     words = np.ones(size // 8, np.int64)
     half = len(words) // 2
-    parts = [(words[:half], times), (words[half:], times)] if threads == 2 else [(words, times)]
-    for part in parts:
-        _add_up(part[0], 1)
-    return size * times / _on_threads(threads, _add_up, parts) / 1e9
+    times = max(1, (64 << 20) // size)
+    one, two = [(words, times)], [(words[:half], times), (words[half:], times)]
+    seconds = min(
+        _on_threads(len(parts), _read_all, parts) for _ in range(TRIES) for parts in (one, two)
+    )
+    return size * times / seconds / 1e9
+
+
+@njit([types.int64(*[types.int64] * 4)], nogil=True)
+def _chain(times, x, factor, term):
+    """A multiplication (3 cycles) and a sum (1) that wait for one another."""
+    for _ in range(times):
+        x = x * factor + term
+    return x
+
+
+def _clock() -> float:
+    """Return the clock in GHz, the fastest of many short looks: other work only slows them."""
+    times, best = 500_000, math.inf
+    for _ in range(40):
+        begin = time.perf_counter()
+        _chain(times, 1, 3, 5)
+        best = min(best, time.perf_counter() - begin)
+    return 4 * times / best / 1e9
 
 
 def _products() -> float:

@@ -20,7 +20,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,9 +117,12 @@ class Service:
 # Callers: run in processes of their own by `python -m bench.service caller ...`.
 
 
-async def stream(port: int, key: str, chars: int, seed: int) -> tuple[float, int]:
+async def stream(port: int, key: str, chars: int, seed: int, prompt: str = "") -> tuple[float, int]:
     """Return the seconds to the first text, and how many characters came."""
-    body = json.dumps({"num_chars": chars, "seed": seed, "stream": True}).encode()
+    asked = {"num_chars": chars, "seed": seed, "stream": True} | (
+        {"prompt": prompt} if prompt else {}
+    )
+    body = json.dumps(asked).encode()
     begin = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
@@ -161,6 +164,37 @@ async def in_turn(port: int, key: str, times: int, chars: int) -> dict[str, Any]
     return {"first_ms": firsts}
 
 
+def prompt_of(length: int, seed: int) -> str:
+    """Return a prompt of so many characters, another for each seed so that none is kept."""
+    words = (
+        f"{seed} " + "Now is the winter of our discontent made glorious summer by this sun. " * 4
+    )
+    return words[:length]
+
+
+async def reading(port: int, key: str, times: int, chars: int) -> dict[str, Any]:
+    """As `in_turn`, each with a prompt of 250 characters."""
+    firsts = []
+    for seed in range(times):
+        first, _ = await stream(port, key, chars, seed, prompt_of(250, seed))
+        firsts.append(first * 1000)
+        await asyncio.sleep(0.02 + seed % 7 * 0.003)
+    return {"first_ms": firsts}
+
+
+async def prompting(port: int, key: str, clients: int, chars: int) -> dict[str, Any]:
+    """As `for_ever`, with prompts of 120 to 250 characters: mostly reading."""
+
+    async def client(number: int) -> None:
+        for turn in range(1_000_000):
+            seed = number * 1_000_000 + turn
+            with contextlib.suppress(OSError, SystemExit):
+                await stream(port, key, chars, seed, prompt_of(120 + seed * 37 % 131, seed))
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    return {}
+
+
 async def for_ever(port: int, key: str, clients: int, chars: int) -> dict[str, Any]:
     """So many in flight all the time, until the process is ended."""
 
@@ -185,7 +219,7 @@ async def many(port: int, key: str, requests: int, _chars: int) -> dict[str, Any
     return {}
 
 
-CALLERS = {f.__name__: f for f in (together, in_turn, for_ever, many)}
+CALLERS = {f.__name__: f for f in (together, in_turn, reading, for_ever, prompting, many)}
 
 
 def caller(kind: str, service: Service, key: str, number: int, chars: int) -> Any:
@@ -200,9 +234,9 @@ def answer(kind: str, service: Service, key: str, number: int, chars: int) -> di
 
 
 @contextlib.contextmanager
-def flood(service: Service, key: str) -> Iterator[None]:
+def flood(service: Service, key: str, kind: str, chars: int) -> Iterator[None]:
     """Another tenant holds 64 requests in flight."""
-    process = caller("for_ever", service, key, 64, 2000)
+    process = caller(kind, service, key, 64, chars)
     time.sleep(1.5)
     yield
     process.kill()
@@ -214,38 +248,71 @@ def p95(values: list[float]) -> float:
     return statistics.quantiles(values, n=20)[-1]
 
 
+def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """Return the median, the least and the most of the rounds."""
+    found = {"median": statistics.median(values), "least": min(values), "most": max(values)}
+    return {name: round(value, digits) for name, value in found.items()}
+
+
 def shares(service: Service, key: str, rounds: int) -> dict[str, Any]:
-    """32 streams of 1 000 characters from the engine, and through all of the service."""
-    threads = max(1, (os.cpu_count() or 1) - 1)  # as the service has by default
-    raw, http = [], []
+    """32 streams of 1 000 characters from the engine, on each number of threads, and through all of
+    the service; of each round the service's share of the engine."""
+    cores = min(2, os.cpu_count() or 1)
+    same = min(2, max(1, (os.cpu_count() or 1) - 1))  # as the service has by default
+    raw: dict[int, list[float]] = {threads: [] for threads in range(1, cores + 1)}
+    http = []
     with tempfile.TemporaryDirectory() as scratch:
         engine = Contestant("quillgate int8", Path("models/demo"), Path(scratch))
-        for _ in range(rounds):
-            raw.append(32 * 1000 / engine.generate(32, 1000, threads))
+        for number in range(rounds):
+            for threads, rates in raw.items():
+                rates.append(32 * 1000 / engine.generate(32, 1000, threads))
             http.append(answer("together", service, key, 32, 1000)["rate"])
+            progress("streams beside the engine", number, rounds)
         engine.close()
-    share = statistics.median(h / r for h, r in zip(http, raw, strict=True))
+    best = max(raw, key=lambda threads: statistics.median(raw[threads]))
+
+    def share(threads: int) -> dict[str, float]:
+        return spread([h / r for h, r in zip(http, raw[threads], strict=True)], 3)
+
     return {
-        "raw_chars_per_second": [round(x) for x in raw],
+        "threads": same,
+        "best_threads": best,
+        "raw_chars_per_second": [round(x) for x in raw[same]],
+        "best_raw_chars_per_second": [round(x) for x in raw[best]],
         "http_chars_per_second": [round(x) for x in http],
-        "share": round(share, 3),
+        "share": share(same),
+        "share_of_best": share(best),
     }
+
+
+# What the victim and its neighbour ask for: kind of caller, and characters of each text.
+CASES = {
+    "short texts beside long ones": (("in_turn", 60, 20), ("for_ever", 2000)),
+    "prompts beside prompts": (("reading", 20, 300), ("prompting", 20)),
+}
 
 
 def neighbours(service: Service, alone: str, noisy: str, rounds: int) -> dict[str, Any]:
-    quiet, beside = [], []
-    for _ in range(rounds):
-        quiet.append(answer("in_turn", service, alone, 60, 20)["first_ms"])
-        with flood(service, noisy):
-            beside.append(answer("in_turn", service, alone, 60, 20)["first_ms"])
-    ratios = [p95(b) / p95(q) for q, b in zip(quiet, beside, strict=True)]
-    return {
-        "alone_p50_ms": round(statistics.median(x for q in quiet for x in q), 2),
-        "alone_p95_ms": round(statistics.median(map(p95, quiet)), 2),
-        "beside_p50_ms": round(statistics.median(x for b in beside for x in b), 2),
-        "beside_p95_ms": round(statistics.median(map(p95, beside)), 2),
-        "p95_ratio": round(statistics.median(ratios), 2),
-    }
+    found = {}
+    for name, ((kind, times, chars), (other, theirs)) in CASES.items():
+        quiet, beside = [], []
+        for number in range(rounds):
+            quiet.append(answer(kind, service, alone, times, chars)["first_ms"])
+            with flood(service, noisy, other, theirs):
+                beside.append(answer(kind, service, alone, times, chars)["first_ms"])
+            progress(name, number, rounds)
+        found[name] = {
+            "alone_p50_ms": spread([statistics.median(q) for q in quiet]),
+            "alone_p95_ms": spread([p95(q) for q in quiet]),
+            "beside_p50_ms": spread([statistics.median(b) for b in beside]),
+            "beside_p95_ms": spread([p95(b) for b in beside]),
+            "p95_ratio": spread([p95(b) / p95(q) for q, b in zip(quiet, beside, strict=True)]),
+        }
+    return found
+
+
+def progress(what: str, number: int, rounds: int) -> None:
+    print(f"service: {what}: round {number + 1} of {rounds}", file=sys.stderr, flush=True)
 
 
 def starts(service: Service, rounds: int) -> dict[str, Any]:
@@ -258,12 +325,11 @@ def starts(service: Service, rounds: int) -> dict[str, Any]:
         health.append(found["/health"])
         ready.append(found["/ready"])
         service.stop()
-    ratio = statistics.median(r / t for r, t in zip(ready, torch, strict=True))
     return {
-        "import_torch_seconds": round(statistics.median(torch), 2),
-        "health_seconds": round(statistics.median(health), 2),
-        "ready_seconds": round(statistics.median(ready), 2),
-        "ready_to_import_torch": round(ratio, 2),
+        "import_torch_seconds": spread(torch),
+        "health_seconds": spread(health),
+        "ready_seconds": spread(ready),
+        "ready_to_import_torch": spread([r / t for r, t in zip(ready, torch, strict=True)]),
     }
 
 
@@ -274,12 +340,17 @@ def memory(service: Service, key: str, requests: int) -> dict[str, Any]:
     )
     answer("many", service, key, requests // 10, 1)  # what is kept for good is there then
     before = service.resident_mb()
-    answer("many", service, key, requests, 1)
+    seen = []
+    for number in range(10):
+        answer("many", service, key, requests // 10, 1)
+        seen.append(service.resident_mb())
+        progress("memory", number, 10)
     return {
         "import_torch_mb": round(float(done.stdout)),
         "cache_mb": round(min(64, 16 * (os.cpu_count() or 1)) * SLOT_MB, 1),
         "after_a_tenth_mb": round(before, 1),
-        "after_all_mb": round(service.resident_mb(), 1),
+        "after_all_mb": round(seen[-1], 1),
+        "each_tenth_mb": spread(seen, 1),
         "requests": requests,
     }
 
@@ -295,6 +366,7 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=10_000)
     arguments = parser.parse_args()
     machine.ask_for_priority()
+    begin, build = time.monotonic(), machine.begun(arguments.rounds)
     with tempfile.TemporaryDirectory() as home:
         service = Service(Path(home))
         a, b = service.key("a"), service.key("b")
@@ -304,6 +376,8 @@ def main() -> None:
         result["neighbours"] = neighbours(service, b, a, arguments.rounds)
         result["memory"] = memory(service, a, arguments.requests)
         service.stop()
+    result["build"] = machine.ended(build)
+    result["minutes"] = round((time.monotonic() - begin) / 60, 1)
     result["machine"] = machine.described()
     report.service(result, arguments.out)
 

@@ -31,7 +31,17 @@ def engines(results: Mapping[str, Any]) -> list[list[str]]:
         kinds = [kind for name, kind in results["engines"].items() if name.startswith(begins)]
         best = (max(kind[size]["chars_per_second"] for kind in kinds) for size in AT_A_TIME)
         rows.append([shown, *(f"{rate:,}" for rate in best)])
-    return rows
+    return [*rows, ["measured", _build(results), *[""] * (len(AT_A_TIME) - 1)]]
+
+
+def _build(results: Mapping[str, Any]) -> str:
+    """Return the day and the commit of a measurement; runs of before these were kept say so."""
+    build = results.get("build")
+    return f"{build['date'][:10]}, commit {build['commit']}" if build else "commit not kept"
+
+
+def _median(value: float | Mapping[str, float]) -> float:
+    return value["median"] if isinstance(value, Mapping) else value
 
 
 def service(results: Mapping[str, Any]) -> list[list[str]]:
@@ -40,11 +50,12 @@ def service(results: Mapping[str, Any]) -> list[list[str]]:
     served, alone = (
         round(statistics.median(http[f"{what}_chars_per_second"])) for what in ("http", "raw")
     )
-    ready, torch = start["ready_seconds"], start["import_torch_seconds"]
+    ready, torch = (_median(start[f"{what}_seconds"]) for what in ("ready", "import_torch"))
     return [
         ["characters/s to 32 clients that stream through keys, limits and HTTP", f"{served:,}"],
         ["... the engine alone, called in its own process, as many threads", f"{alone:,}"],
         ["from the start of the process to `/ready`", f"{ready} s"],
         ["... `import torch` alone, which int8 serving does not need", f"{torch} s"],
         ["resident after 10,000 requests", f"{results['memory']['after_all_mb']} MB"],
+        ["measured", _build(results)],
     ]

@@ -144,7 +144,9 @@ def test_the_speeds_are_the_best_of_each_kind_and_medians_of_one_run():
         "start": {"ready_seconds": 2, "import_torch_seconds": 3},
         "memory": {"after_all_mb": 244},
     }
-    assert [row[1] for row in speed.service(results)] == ["5", "8", "2 s", "3 s", "244 MB"]
+    assert [row[1] for row in speed.service(results)][:5] == ["5", "8", "2 s", "3 s", "244 MB"]
+    results["build"] = {"date": "2026-11-23 18:00 UTC", "commit": "abc"}
+    assert speed.service(results)[-1] == ["measured", "2026-11-23, commit abc"]
 
 
 def test_a_ledgers_memory_is_sized_for_its_worst():
