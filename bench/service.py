@@ -166,10 +166,9 @@ async def in_turn(port: int, key: str, times: int, chars: int) -> dict[str, Any]
 
 def prompt_of(length: int, seed: int) -> str:
     """Return a prompt of so many characters, another for each seed so that none is kept."""
-    words = (
-        f"{seed} " + "Now is the winter of our discontent made glorious summer by this sun. " * 4
-    )
-    return words[:length]
+    letters = str(seed).translate(str.maketrans("0123456789", "ABCDEFGHIJ"))  # the demo's alphabet
+    words = "Now is the winter of our discontent made glorious summer by this sun. " * 4
+    return f"{letters} {words}"[:length]
 
 
 async def reading(port: int, key: str, times: int, chars: int) -> dict[str, Any]:
