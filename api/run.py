@@ -252,6 +252,8 @@ def failure(result: GenerationResult) -> ProblemError:
     """Return the problem of a generation that did not end well."""
     if result.finish_reason is FinishReason.DRAINING:
         return ProblemError("draining")
+    if result.finish_reason is FinishReason.REFUSED:
+        return ProblemError("overloaded")
     if result.finish_reason is FinishReason.ABORTED:
         return ProblemError("overloaded", "The answer was not read fast enough.")
     return ProblemError("internal_error", reason=result.error)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 # Where the words that threads share are in `Work.shared`: a cache line each.
-ARRIVED, ROUND_NUMBER, INTERRUPT, ITEMS, DRAWS, STOP, STEPS = range(0, 56, 8)
+ARRIVED, ROUND_NUMBER, INTERRUPT, ITEMS, DRAWS, STOP, STEPS, BROKEN = range(0, 64, 8)
 SHARED = 64
 
 

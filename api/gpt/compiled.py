@@ -14,7 +14,19 @@ from queue import SimpleQueue
 import numpy as np
 from numpy.typing import NDArray
 
-from api.gpt.buffers import DRAWS, INTERRUPT, ITEMS, SHARED, STEPS, Cache, Shape, Slots, Work
+from api.gpt.buffers import (
+    ARRIVED,
+    BROKEN,
+    DRAWS,
+    INTERRUPT,
+    ITEMS,
+    SHARED,
+    STEPS,
+    Cache,
+    Shape,
+    Slots,
+    Work,
+)
 from api.gpt.checkpoint import Checkpoint
 from api.gpt.decoder import PORTION, READ_ALONE, Portion
 from api.gpt.draw import NOT_FINITE
@@ -39,6 +51,7 @@ class CompiledDecoder:
         self._slots, self._work = slots_of(slots), work_of(self._shape, slots, threads)
         self._threads = threads
         self._orders: SimpleQueue[int] = SimpleQueue()
+        self._failures: SimpleQueue[BaseException | None] = SimpleQueue()  # of a broken pass
         self._helpers = [
             threading.Thread(target=self._help, args=(t,), name=f"engine-{t}", daemon=True)
             for t in range(1, threads)
@@ -110,7 +123,23 @@ class CompiledDecoder:
     def _pass(self, steps: int) -> None:
         for _ in self._helpers:
             self._orders.put(steps)
-        self._run(0, steps)
+        failure = self._run_or_break(0, steps)
+        shared = self._work.shared
+        if not shared[BROKEN]:
+            return
+        # Every helper ends its order and says so: none is left in what the next pass uses.
+        ended = [failure, *(self._failures.get(timeout=STOP_SECONDS) for _ in self._helpers)]
+        shared[BROKEN] = shared[ARRIVED] = 0
+        raise RuntimeError("a thread of the engine failed") from next(filter(None, ended))
+
+    def _run_or_break(self, thread: int, steps: int) -> BaseException | None:
+        """Run; return what failed, after telling the others not to wait for this thread."""
+        try:
+            self._run(thread, steps)
+        except BaseException as exc:  # noqa: BLE001 - whatever it is, the others must not wait
+            self._work.shared[BROKEN] = 1
+            return exc
+        return None
 
     def _run(self, thread: int, steps: int) -> None:
         run(
@@ -120,7 +149,9 @@ class CompiledDecoder:
 
     def _help(self, thread: int) -> None:
         while steps := self._orders.get():
-            self._run(thread, steps)
+            failure = self._run_or_break(thread, steps)
+            if self._work.shared[BROKEN]:
+                self._failures.put(failure)
 
 
 def cache_of(shape: Shape, slots: int) -> Cache:

@@ -28,6 +28,7 @@ from api.gpt.scheduler import Job, QueueFullError, Scheduler
 
 RESTARTS, RESTART_SPAN_SECONDS = 3, 600.0  # so many in such a time
 RESTART_SECONDS = 1.0  # until the next try; long enough for a probe to see
+STUCK_SECONDS = 30.0  # a step takes milliseconds: one that takes this long will not end
 STOP_SECONDS = 10.0  # a step takes milliseconds; a thread that has not stopped by then is stuck
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Engine:
         self._scheduler = self._new_scheduler()
         self._rows: dict[str, Row] = {}  # all that is waiting or running
         self._rate, self._work_rate = Rate(clock), Rate(clock)  # the latter with what is read
+        self._step_since: float | None = None  # when the step under way began
         self._state = _State.NEW
         self._changed = threading.Condition()  # guards the six above, but for the batch
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -89,7 +91,10 @@ class Engine:
     @property
     def healthy(self) -> bool:
         """Whether what was submitted is being answered."""
-        return self._state in (_State.RUNNING, _State.DRAINING) and self._thread.is_alive()
+        since = self._step_since
+        stuck = since is not None and self._clock() - since > STUCK_SECONDS
+        running = self._state in (_State.RUNNING, _State.DRAINING)
+        return running and not stuck and self._thread.is_alive()
 
     def stats(self) -> EngineStats:
         with self._changed:
@@ -171,8 +176,10 @@ class Engine:
             raise EngineRefusedError("draining", 5.0)
 
     def _wait_seconds(self, request: GenerationRequest) -> float:
-        """Estimate how long a new request waits for its slot."""
-        ahead = self._scheduler.cost_ahead(request.tenant, request.weight)
+        """Estimate how long a new request waits for its slot if no text ends early."""
+        rows = ((request_id, row.generation) for request_id, row in self._rows.items())
+        left = {request_id: begun.chars_left for request_id, begun in rows if begun.started}
+        ahead = self._scheduler.cost_ahead(request.tenant, request.weight, left)
         return ahead / (self._work_rate.per_second or 1000.0)
 
     def _on_abort(self, request_id: str) -> None:
@@ -254,8 +261,11 @@ class Engine:
         for row in admitted:
             row.generation.start()
             self._batch.add(row)
-        begin = self._clock()
-        progress = self._batch.step(self._pace.steps)
+        self._step_since = begin = self._clock()
+        try:
+            progress = self._batch.step(self._pace.steps)
+        finally:
+            self._step_since = None
         self._pace.took(progress.steps, self._clock() - begin)
         self._rate.add(progress.chars)
         self._work_rate.add(progress.chars + progress.read)
@@ -263,5 +273,8 @@ class Engine:
 
     def _end_overdue(self) -> None:
         for request_id in self._scheduler.overdue(self._clock()):
-            self._rows[request_id].generation.end(FinishReason.DEADLINE)
+            generation = self._rows[request_id].generation
+            # One that was never started is no answer, not even an empty one.
+            started = generation.started
+            generation.end(FinishReason.DEADLINE if started else FinishReason.REFUSED)
             self._forget_waiting(request_id)

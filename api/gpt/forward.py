@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from api.gpt.attention import attend, remember
-from api.gpt.buffers import DRAWS, INTERRUPT, ITEMS, STEPS, STOP
+from api.gpt.buffers import BROKEN, DRAWS, INTERRUPT, ITEMS, STEPS, STOP
 from api.gpt.draw import draw
 from api.gpt.gemm import product
 from api.gpt.meeting import meet, peek, poke
@@ -235,7 +235,7 @@ def run(t, threads, shape, weights, cache, slots, work, steps):
 
     Ends early after the step in which a slot has no more left to draw, or INTERRUPT is seen. Tokens
     are in work.drawn, the number of steps in work.shared[STEPS]; draw.NOT_FINITE where there is no
-    token.
+    token. Where a thread has failed (BROKEN) all end with what they are at, and nothing is drawn.
     """
     most = len(work.slot)
     width, size = shape.width, shape.width // shape.heads
@@ -265,8 +265,10 @@ def run(t, threads, shape, weights, cache, slots, work, steps):
                 np.uint64(slots.drawn[slot]),
             )
         meet(work.shared, threads)
+        if peek(work.shared, BROKEN) != 0:
+            break
         if t == 0:
             _advance(step, steps, slots, work)
         meet(work.shared, threads)
-        if peek(work.shared, STOP) != 0:
+        if peek(work.shared, STOP) != 0 or peek(work.shared, BROKEN) != 0:
             break

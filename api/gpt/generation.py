@@ -84,9 +84,18 @@ class Generation:
     def ended(self) -> bool:
         return self._finish_reason is not None
 
+    @property
+    def started(self) -> bool:
+        return self._started is not None
+
+    @property
+    def chars_left(self) -> int:
+        """How many characters are still to come, if nothing ends it before."""
+        return 0 if self.ended else self.request.num_chars - self._chars
+
     def start(self) -> None:
         """Note that the request left the queue; for the first time, if it does so again."""
-        if self._started is None:
+        if not self.started:
             self._started = self._clock()
 
     def put(self, text: str) -> None:

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from api.gpt.buffers import ARRIVED, ROUND_NUMBER
+from api.gpt.buffers import ARRIVED, BROKEN, ROUND_NUMBER
 from api.gpt.simd import I64, data_pointer
 
 SPINS = 2000
@@ -56,8 +56,8 @@ _give_way = types.ExternalFunction("sched_yield", types.int32())
 
 @njit(nogil=True, error_model="numpy")
 def meet(shared, threads):
-    """Return when every thread is here."""
-    if threads == 1:
+    """Return when every thread is here, or one is known never to come (BROKEN)."""
+    if threads == 1 or peek(shared, BROKEN) != 0:
         return
     number = peek(shared, ROUND_NUMBER)
     if _count_up(shared, ARRIVED) + 1 == threads:
@@ -65,7 +65,7 @@ def meet(shared, threads):
         poke(shared, ROUND_NUMBER, number + 1)
         return
     spins = 0
-    while peek(shared, ROUND_NUMBER) == number:
+    while peek(shared, ROUND_NUMBER) == number and peek(shared, BROKEN) == 0:
         spins += 1
         if spins > SPINS:
             _give_way()

@@ -17,6 +17,7 @@ class FinishReason(StrEnum):
     ABORTED = "aborted"  # the caller went away or read too slowly
     ERROR = "error"  # the engine failed
     DRAINING = "draining"  # the process is shutting down
+    REFUSED = "refused"  # its deadline came before it was started
 
 
 class GenerationMode(StrEnum):

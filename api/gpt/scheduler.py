@@ -15,7 +15,9 @@ Pure bookkeeping: no clock, no thread, no tensor. The caller holds a lock.
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from heapq import heapify, heapreplace
 
 QUANTUM = 200  # of a job's cost that a turn is worth to a tenant of weight 1
 
@@ -65,17 +67,30 @@ class Scheduler:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def cost_ahead(self, tenant: str, weight: int) -> int:
-        """Estimate how many characters are generated before a new job of this tenant starts."""
+    def cost_ahead(self, tenant: str, weight: int, left: Mapping[str, int]) -> int:
+        """Estimate how much is generated before a new job of this tenant starts.
+
+        left: what is still to come of each job that has been running; of the others all is.
+        """
         if self.running < self.slots and not self._waiting:
             return 0
-        running = sum(job.tenant == tenant for job in self._running.values())
-        shares = self._shares({tenant: weight})
-        own = sum(job.cost for job in self._lines[tenant].jobs) if tenant in self._lines else 0
-        if own == 0 and running < max(1, int(shares[tenant])):
+        due = max(1, int(self._shares({tenant: weight})[tenant]))
+        running = [job for job in self._running.values() if job.tenant == tenant]
+        waiting = list(self._lines[tenant].jobs) if tenant in self._lines else []
+        if not waiting and len(running) < due:
             return 0  # it takes another's place
-        everybody = sum(job.cost for job in self._waiting.values())
-        return min(everybody, round(own * self.slots / shares[tenant]))
+
+        def until_start(slots: int, running: Iterable[Job], waiting: Iterable[Job]) -> int:
+            """Let the jobs run side by side; return what each slot does until one is free."""
+            ends = [left.get(job.job_id, job.cost) for job in running]
+            ends += [0] * (slots - len(ends))
+            heapify(ends)
+            for job in waiting:
+                heapreplace(ends, ends[0] + left.get(job.job_id, job.cost))
+            return ends[0]
+
+        everybody = until_start(self.slots, self._running.values(), self._waiting.values())
+        return self.slots * min(everybody, until_start(due, running, waiting))
 
     def enqueue(self, job: Job) -> None:
         """Let a job wait for its turn. Raise QueueFullError when no more may wait."""

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from api.gpt.request import EngineRefusedError
+from api.gpt.request import EngineRefusedError, FinishReason
 from api.limits.policy import Decision
 from auth.errors import TenantDisabledError
 from tests.support.api_bench import GOOD
+from tests.support.scripted_engine import ScriptedGeneration
 
 
 def events(body: bytes) -> list[tuple[str, Any]]:
@@ -196,3 +197,22 @@ def test_a_stream_nobody_ever_reads_is_settled(bench):
     answer.close()
     assert len(bench.limiter.settled) == 1
     assert not bench.engine.running
+
+
+def test_what_was_never_started_is_a_refusal_and_not_an_empty_text(bench, monkeypatch):
+    """A request whose deadline came while it waited is answered 503 with a time to come back, or
+    the same as a stream's last event, and nothing is charged."""
+    start = ScriptedGeneration.start
+
+    def end_unstarted(generation):
+        generation.stop(FinishReason.REFUSED)
+        start(generation)
+
+    monkeypatch.setattr(ScriptedGeneration, "start", end_unstarted)
+    answer = bench.generate(num_chars=10)
+    assert (answer.status_code, answer.get_json()["code"]) == (503, "overloaded")
+    assert int(answer.headers["Retry-After"]) >= 1
+    streamed = bench.generate(num_chars=10, stream=True).get_data()
+    assert b"event: error" in streamed
+    assert b"overloaded" in streamed
+    assert bench.limiter.settled == [(0, "refused")] * 2

@@ -12,7 +12,7 @@ import torch
 from api.gpt import checkpoint
 from api.gpt.checkpoint import Checkpoint
 from api.gpt.compiled import MOST_STEPS
-from api.gpt.engine import RESTARTS, Engine
+from api.gpt.engine import RESTARTS, STUCK_SECONDS, Engine
 from api.gpt.model import GPT
 from api.gpt.request import (
     EngineRefusedError,
@@ -202,20 +202,20 @@ def test_an_aborted_request_leaves_the_queue_at_once(make):
 
 
 def test_a_deadline_ends_a_running_and_a_waiting_request(make):
-    """Past its deadline a request ends with what it has, a waiting one with nothing."""
+    """Past its deadline a request ends with what it has; one that was never started is refused."""
     now = [1000.0]
     engine = make(start=False, slots=1, clock=lambda: now[0])
     hold = Hold(engine)
     engine.start()
-    running = engine.submit(ask(1, num_chars=10_000, deadline=1010.0))
+    running = engine.submit(ask(1, num_chars=5_000, deadline=1010.0))
     wait_until(lambda: engine.stats().running == 1)
     waiting = engine.submit(ask(2, deadline=1010.0))
     hold.go(5)
     wait_until(lambda: hold.steps == 5)
     now[0] = 1010.0
     hold.go_on()
-    for generation in (running, waiting):
-        assert generation.result(WAIT).finish_reason is FinishReason.DEADLINE
+    assert running.result(WAIT).finish_reason is FinishReason.DEADLINE
+    assert waiting.result(WAIT).finish_reason is FinishReason.REFUSED
     assert 0 < running.result(WAIT).generated_chars < 20
     assert waiting.result(WAIT).text == ""
     wait_until(lambda: engine.stats().running == 0)
@@ -235,6 +235,24 @@ def test_a_request_that_would_wait_past_its_deadline_is_refused(make):
         engine.submit(ask(4, deadline=1001.0))
     assert refusal.value.code == "overloaded"
     engine.submit(ask(5, deadline=1e9))
+    hold.go_on()
+
+
+def test_what_runs_counts_as_work_ahead(make):
+    """With nothing waiting, a request waits for the running text that is nearest its end: a
+    deadline before that is refused, and one after it taken. Another tenant takes a slot at once."""
+    now = [1000.0]
+    engine = make(start=False, clock=lambda: now[0])
+    hold = Hold(engine)
+    engine.start()
+    for chars in (10_000, 3_000):
+        engine.submit(ask(chars, num_chars=chars))
+    wait_until(lambda: engine.stats().running == 2)
+    with pytest.raises(EngineRefusedError) as refusal:
+        engine.submit(ask("hasty", deadline=1005.0))
+    assert refusal.value.retry_after_seconds == 2 * 3_000 / 1000
+    engine.submit(ask("patient", deadline=1007.0))
+    engine.submit(ask("other", tenant="other", deadline=1001.0))
     hold.go_on()
 
 
@@ -275,6 +293,47 @@ def test_a_failing_step_is_answered_to_every_request(make, caplog, monkeypatch):
         engine.submit(ask("late"))
     assert engine.drain(WAIT)
     assert "the engine failed" in caplog.text
+
+
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_thread_that_fails_leaves_no_other_waiting(failing, make, monkeypatch):
+    """Where one of the threads fails in a step, whichever, the step fails: its requests end with an
+    error, and the next one gets its text from the same threads."""
+    monkeypatch.setattr("api.gpt.engine.RESTART_SECONDS", 0.0)
+    engine = make(mode=GenerationMode.INT8, threads=2)
+    text = engine.submit(ask("before", num_chars=100)).result(WAIT).text
+    run = engine._decoder._run
+
+    def fail(thread, steps):
+        if thread == failing:
+            raise MemoryError
+        run(thread, steps)
+
+    engine._decoder._run = fail
+    assert engine.submit(ask("failed")).result(WAIT).finish_reason is FinishReason.ERROR
+    engine._decoder._run = run
+    wait_until(lambda: engine.healthy)
+    assert engine.submit(ask("after", num_chars=100)).result(WAIT).text == text
+
+
+def test_a_step_that_does_not_end_is_seen(make):
+    """An engine whose step has been under way for far longer than any takes is not healthy, and
+    refuses; with its end it is healthy again."""
+    now = [1000.0]
+    engine = make(start=False, clock=lambda: now[0])
+    hold = Hold(engine)
+    engine.start()
+    generation = engine.submit(ask())
+    wait_until(lambda: engine._step_since is not None)
+    now[0] += STUCK_SECONDS
+    assert engine.healthy
+    now[0] += 1
+    assert not engine.healthy
+    with pytest.raises(EngineRefusedError):
+        engine.submit(ask("late"))
+    hold.go_on()
+    assert generation.result(WAIT).generated_chars == 20
+    wait_until(lambda: engine.healthy)
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])

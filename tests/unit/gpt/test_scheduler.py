@@ -167,10 +167,11 @@ def test_a_heavy_tenant_is_due_more_slots():
 
 
 def test_who_is_due_a_slot_waits_for_nobody():
-    """The characters ahead of a new job are those of its own line, and none if it is due a slot."""
+    """What is ahead of a new job is its own line and what runs, and nothing if it is due a slot."""
     queue = scheduler(slots=2)
     for i in range(6):
         queue.enqueue(job(i, "flood", cost=1_000))
     queue.admit()
-    assert queue.cost_ahead("other", 1) == 0
-    assert queue.cost_ahead("flood", 1) == 4_000
+    assert queue.cost_ahead("other", 1, {}) == 0
+    assert queue.cost_ahead("flood", 1, {}) == 2 * (1_000 + 2 * 1_000)
+    assert queue.cost_ahead("flood", 1, {"0": 10, "1": 500}) == 2 * (10 + 2 * 1_000)
