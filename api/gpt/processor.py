@@ -10,10 +10,13 @@ Imported before anything that numba compiles.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import functools
 import hashlib
 import os
 import platform
+import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -119,8 +122,15 @@ def _place() -> Path:
         place.mkdir(parents=True, exist_ok=True)
     if os.access(place, os.W_OK) or any(place.glob("*.nbc")):
         return place
-    # Not a place that another user could have filled before.
-    return Path(tempfile.mkdtemp(prefix="quillgate-kernels-"))
+    return _own_place()
+
+
+@functools.cache
+def _own_place() -> Path:
+    """Return a folder of this process, gone with it; no other user could have filled it before."""
+    place = Path(tempfile.mkdtemp(prefix="quillgate-kernels-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    return place
 
 
 use(kind.name)
