@@ -244,7 +244,7 @@ def flood(service: Service, key: str, kind: str, chars: int) -> Iterator[None]:
 
 
 def p95(values: list[float]) -> float:
-    return statistics.quantiles(values, n=20)[-1]
+    return statistics.quantiles(values, n=20, method="inclusive")[-1]
 
 
 def spread(values: Sequence[float], digits: int = 2) -> dict[str, float]:
@@ -287,7 +287,7 @@ def shares(service: Service, key: str, rounds: int) -> dict[str, Any]:
 # What the victim and its neighbour ask for: kind of caller, and characters of each text.
 CASES = {
     "short texts beside long ones": (("in_turn", 60, 20), ("for_ever", 2000)),
-    "prompts beside prompts": (("reading", 20, 300), ("prompting", 20)),
+    "prompts beside prompts": (("reading", 6, 300), ("prompting", 20)),
 }
 
 
