@@ -5,6 +5,9 @@ Text is shown as code, which is literal: no Markdown, no HTML, no picture from e
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import streamlit as st
 
 from web import browser_session
@@ -21,28 +24,44 @@ LONG_WAIT_SECONDS = 300.0  # beyond it the countdown moves once a minute
 _EXPLAINED = (422, 429)  # the person can help themselves; nobody needs to look it up
 
 
-def output_panel(
-    runs: Runs, run_id: str, before: str, at_start: RunView, *, marked: bool = False
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """A run that is shown, and the text that it goes on from."""
+
+    run_id: str
+    before: str
+    # The very look that the page drew its buttons from: a run that ended since then is a change
+    # that the page must be drawn for again.
+    at_start: RunView
+
+
+def output_panels(
+    runs: Runs, panels: Sequence[Panel | Text | None], *, marked: bool = False
 ) -> None:
-    """Draw a run after the text that it goes on from, and go on drawing it while something moves.
+    """Draw runs and texts side by side, and go on drawing them while something moves.
 
-    `marked`: what the API refused stands marked in the form.
-
-    `at_start` is the very look that the page drew its buttons from: a run that ended since then
-    is a change that the page must be drawn for again.
+    All are drawn together: where each asked for the page to be drawn again, one could cut off
+    what the other had asked for. `marked`: what the API refused stands marked in the form.
     """
+    waits = [_redraw_every(one.at_start) for one in panels if isinstance(one, Panel)]
 
-    @st.fragment(run_every=_redraw_every(at_start))
-    def panel() -> None:
+    @st.fragment(run_every=min((wait for wait in waits if wait is not None), default=None))
+    def draw() -> None:
         browser_session.require(installed())
-        view = runs.view(run_id)
-        if view is None:
-            return
-        _draw(view, before, marked=marked)
-        if _phase(view) != _phase(at_start):
-            st.rerun()  # the buttons beside the panel change too
+        changed = False
+        for place, one in zip(st.columns(len(panels)), panels, strict=True):
+            with place:
+                if isinstance(one, Panel):
+                    view = runs.view(one.run_id)
+                    if view is not None:
+                        _draw(view, one.before, marked=marked)
+                        changed |= _phase(view) != _phase(one.at_start)
+                elif one is not None:
+                    _draw_past(one)
+        if changed:
+            st.rerun()  # the buttons beside the panels change too
 
-    panel()
+    draw()
 
 
 def draw_wait(runs: Runs, username: str) -> None:
@@ -65,7 +84,7 @@ def draw_wait(runs: Runs, username: str) -> None:
     countdown()
 
 
-def draw_past(text: Text) -> None:
+def _draw_past(text: Text) -> None:
     """Draw a text of this visit again."""
     st.caption(past_ending(text))
     _draw_text(text["before"] + text["text"])

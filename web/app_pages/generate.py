@@ -15,7 +15,7 @@ from web.generate_form import (
     set_settings,
     still_there,
 )
-from web.output_panel import draw_nothing_yet, draw_past, draw_wait, output_panel
+from web.output_panel import Panel, draw_nothing_yet, draw_wait, output_panels
 from web.request_form import LARGEST_NUM_CHARS
 from web.sentences import beside_fields, label_of, unknown_chars
 from web.services import installed
@@ -130,25 +130,28 @@ if generate and not running and not waiting and not form.problems:
 
 wish, wished_at = None, 0
 with output:
-    places = st.columns(len(panels) or 1)  # always there: what streams has a place that stays
     if not panels:
-        with places[0]:
-            draw_nothing_yet(account_view.error)
+        draw_nothing_yet(account_view.error)
     if waiting and not any(view is not None and view.blocks_generating for view in views):
         draw_wait(services.runs, account.username)
-    for number, (place, panel, view) in enumerate(zip(places, panels, views, strict=False)):
-        with place:
-            text = found(texts, panel["id"])
-            if view is not None:
-                output_panel(
-                    services.runs, panel["id"], panel["before"], view, marked=bool(refused)
-                )
-            elif text is not None:
-                draw_past(text)
+    if panels:
+        shown_texts = [found(texts, panel["id"]) for panel in panels]
+        output_panels(
+            services.runs,
+            [
+                text if view is None else Panel(panel["id"], panel["before"], view)
+                for panel, view, text in zip(panels, views, shown_texts, strict=True)
+            ],
+            marked=bool(refused),
+        )
+        for number, (place, text) in enumerate(
+            zip(st.columns(len(panels)), shown_texts, strict=True)
+        ):
             if text is not None and not running:
-                url = services.settings.api_url
-                pressed = draw_actions(text, api_url=url, disabled=waiting)
-                wish, wished_at = (wish, wished_at) if pressed is None else (pressed, number)
+                with place:
+                    url = services.settings.api_url
+                    pressed = draw_actions(text, api_url=url, disabled=waiting)
+                    wish, wished_at = (wish, wished_at) if pressed is None else (pressed, number)
 if wish is not None and not waiting:
     remember_asked(of_form=False)
     others = [panel["id"] for number, panel in enumerate(panels) if number != wished_at]

@@ -11,7 +11,7 @@ from tests.support.web_parts import PASSWORD
 def _page() -> None:
     import streamlit as st
 
-    from web.output_panel import output_panel
+    from web.output_panel import Panel, output_panels
     from web.runs import RunState, RunView
 
     def look(state: RunState) -> RunView:
@@ -25,7 +25,7 @@ def _page() -> None:
 
     draws = st.session_state["draws"] = st.session_state.get("draws", 0) + 1
     page_saw = look(RunState.WRITING if draws == 1 else RunState.DONE)
-    output_panel(EndedSince(), "run", "", page_saw)  # type: ignore[arg-type]  # all it asks for
+    output_panels(EndedSince(), [Panel("run", "", page_saw)])  # type: ignore[arg-type]  # all it asks for
 
 
 @pytest.fixture
