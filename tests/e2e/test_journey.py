@@ -288,6 +288,7 @@ def test_two_temperatures_give_two_texts_and_a_phone_shows_its_one(home, logged_
         tab.set("Number of characters", "200", "spinbutton")
         tab.page.get_by_text("More", exact=True).click()
         tab.page.get_by_text("Compare two temperatures").click()
+        tab.field("Second temperature", "spinbutton").wait_for()
         tab.idle()
         tab.button("Generate Text").click()
         tab.page.get_by_text("finished ·").nth(1).wait_for()

@@ -59,6 +59,12 @@ class EdgeProxy:
             # One request for each connection: only its head is looked at.
             lines = [line for line in lines if not line.lower().startswith(b"connection:")]
             lines.append(b"Connection: close")
+        # To the browser this is the edge, and the edge is behind TLS.
+        clear, secure = b"origin: http://", b"Origin: https://"
+        lines = [
+            secure + line[len(clear) :] if line.lower().startswith(clear) else line
+            for line in lines
+        ]
         address = self.client_address.encode()
         lines += [b"X-Forwarded-Proto: https", b"Fly-Client-IP: " + address]
         return b"\r\n".join([first, *lines])

@@ -90,6 +90,10 @@ class Instance:
         if redis_up and self.readable:
             self.well_at = now
 
+    def may_be_behind(self, now: float) -> bool:
+        """Say whether it may know of a newer keyring that it cannot read."""
+        return not self.readable or now - self.unreadable_until <= RETRY_SECONDS
+
     def may_be_too_old(self, now: float) -> bool:
         return now - self.well_at > MAX_AGE_SECONDS
 
