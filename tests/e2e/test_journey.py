@@ -287,16 +287,24 @@ def test_two_temperatures_give_two_texts_and_a_phone_shows_its_one(home, logged_
         tab.set("Prompt", "KING:\n")
         tab.set("Number of characters", "200", "spinbutton")
         tab.page.get_by_text("More", exact=True).click()
-        tab.page.get_by_text("Compare two temperatures").click()
-        tab.field("Second temperature", "spinbutton").wait_for()
+        second = tab.field("Second temperature", "spinbutton")
+
+        def compared(tab=tab, second=second):
+            """Switch it on; a click on what is just unfolding may hit nothing."""
+            if not second.is_visible():
+                tab.page.get_by_text("Compare two temperatures").click()
+                tab.page.wait_for_timeout(3000)
+            return second.is_visible()
+
+        tab.until(compared)
         tab.idle()
         tab.button("Generate Text").click()
         tab.page.get_by_text("finished ·").nth(1).wait_for()
         tab.idle()
         tab.page.evaluate("document.querySelector('[data-testid=stMain]').scrollTop = 0")
         tab.picture(f"compare-{scheme}")
-        texts = tab.page.locator("[data-testid=stCode] code").all_text_contents()
-        assert len(set(texts)) == 2
+        texts = tab.page.locator("[data-testid=stCode] code")
+        tab.until(lambda texts=texts: len(set(texts.all_text_contents())) == 2)
     phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
     tab = logged_in(home.people["mona"], **phone, color_scheme="dark")
     tab.picture("phone-form-dark")
