@@ -1,7 +1,7 @@
 """The admin's operations on peppers: begin a new one, see how far the keys are, end the old one.
 
 No key is issued again. A secret moves to the new pepper when it is next used
-(auth/pepper_moves.py) or when its key is rotated. Both peppers count until the last secret has
+(auth/write_back.py) or when its key is rotated. Both peppers count until the last secret has
 moved, and the old one never past its deadline: a key that nobody used until then is refused.
 """
 

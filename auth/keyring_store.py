@@ -26,12 +26,12 @@ from auth.keyring import KeyRecord, KeyState, address_allowed, shard_of
 from auth.keyring_refresh import MAX_AGE_SECONDS, CurrentKeyring
 from auth.keyring_snapshot import SnapshotReader
 from auth.names import Names
-from auth.pepper_moves import PepperMoves
 from auth.plan_use import lacking_plans
 from auth.plans import Plan, with_overrides
 from auth.principal import Principal, SecretRole
 from auth.propagation import Propagation
 from auth.secrets import SecretStore
+from auth.write_back import WriteBack
 
 log = structlog.get_logger()
 
@@ -50,7 +50,7 @@ class KeyringStore:
         clock: Callable[[], float] = time.time,
         max_age_seconds: float = MAX_AGE_SECONDS,
         wanted_shards: int | None = None,
-        moves: PepperMoves | None = None,
+        moves: WriteBack | None = None,
     ) -> None:
         self._moves = moves
         self._unserved: str | None = None  # what plans were lacking at the start, and still are

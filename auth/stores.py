@@ -19,11 +19,11 @@ from auth.config import AuthSettings
 from auth.documents import Documents
 from auth.keyring_store import KeyringStore
 from auth.names import Names
-from auth.pepper_moves import PepperMoves
 from auth.plans import Plan, load_plans
 from auth.propagation import REQUEST_TIMEOUT_SECONDS, Propagation
 from auth.secrets import SecretStore
 from auth.users import UserStore
+from auth.write_back import WriteBack
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def open_stores(
         label=settings.key_label,
         clock=clock,
         wanted_shards=settings.keyring_shards,
-        moves=PepperMoves(Changes(documents, audit, propagation, names, clock=clock), names),
+        moves=WriteBack(Changes(documents, audit, propagation, names, clock=clock), names),
     )
     users = UserStore(secrets, names)
     return Stores(settings, secrets, propagation, plans, keyring, users, clock)

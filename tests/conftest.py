@@ -29,6 +29,7 @@ pytest_plugins = (
     "tests.support.tiny_model",
     "tests.support.web_parts",
     "tests.support.web_server",
+    "tests.support.cloud_project",
 )
 
 

@@ -11,11 +11,9 @@ import pytest
 from auth.__main__ import main
 from auth.names import Names
 from auth.rights import Binding, Identity, bindings
-from auth.users import generate_password
-from tests.e2e.test_web_users_of_secret_manager import Project
+from tests.support.cloud_project import Project
 from tests.support.documents import blocks
 from tests.support.identities import Policy
-from tests.support.web_server import WebServer
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 
@@ -75,14 +73,8 @@ def set_up(project, monkeypatch, capsys) -> str:
 
 
 @pytest.fixture
-def web(project, set_up, tiny_model, tmp_path, api_server):
-    """Yield the web app over the API, each under its own identity."""
-    api = api_server(MODEL_URI=str(tiny_model), **project.environ(Identity.API))
-    extra = project.environ(Identity.WEB) | {"WEB_SESSION_KEY": generate_password() * 3}
-    server = WebServer(tmp_path, api.url, extra)
-    server.start()
-    yield server
-    server.stop()
+def web(project, set_up, web_over):
+    return web_over(project)
 
 
 def test_marys_first_login_with_her_generated_password_works_to_its_end(set_up, web, open_tab):

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from auth.audit import Actor
 from auth.config import AuthSettings
-from auth.names import Names
 from auth.rights import Identity
 from auth.stores import open_stores
 from auth.users import generate_password
-from tests.support.identities import PROJECT, Policy
-from tests.support.secret_manager import SecretManagerServer
-from tests.support.web_server import WebServer
+from tests.support.cloud_project import Project
 
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 
@@ -22,34 +17,6 @@ SENTENCE = (
     "Web users cannot be changed through this API: its identity has no right to their secret."
 )
 BOTH_WAYS = ("python -m auth secrets grants --web-users", "python -m auth users")
-
-
-class Project:
-    """The secrets of a project, and a door to them for each identity: here nobody shows a token."""
-
-    def __init__(self, redis_url: str) -> None:
-        self.policy, self.redis_url = Policy(Names("quillgate")), redis_url
-        self.doors = {identity: SecretManagerServer() for identity in Identity}
-        first = self.doors[Identity.OPERATOR]
-        for identity, door in self.doors.items():
-            door.vault, door.service = first.vault, first.service
-            door.authorize = self._allowed(identity)
-            door.start()
-
-    def _allowed(self, identity: Identity):
-        return lambda call: self.policy(replace(call, identity=identity))
-
-    def environ(self, identity: Identity) -> dict[str, str]:
-        return {
-            "SECRETS": f"gcp:{PROJECT}",
-            "SECRET_MANAGER_EMULATOR_HOST": self.doors[identity].host,
-            "REDIS_URL": self.redis_url,
-            "KEYRING_SHARDS": "2",
-        }
-
-    def stop(self) -> None:
-        for door in self.doors.values():
-            door.stop()
 
 
 @pytest.fixture
@@ -79,13 +46,8 @@ def people(operator):
 
 
 @pytest.fixture
-def web(project, people, tiny_model, tmp_path, api_server):
-    api = api_server(MODEL_URI=str(tiny_model), **project.environ(Identity.API))
-    extra = project.environ(Identity.WEB) | {"WEB_SESSION_KEY": generate_password() * 3}
-    server = WebServer(tmp_path, api.url, extra)
-    server.start()
-    yield server
-    server.stop()
+def web(project, people, web_over):
+    return web_over(project)
 
 
 def _logged_in(open_tab, web, name, password):

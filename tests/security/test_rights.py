@@ -13,7 +13,6 @@ from auth.changes import Changes
 from auth.documents import Documents
 from auth.errors import AdminRefusedError
 from auth.names import Names
-from auth.pepper_moves import PepperMoves
 from auth.rights import (
     ACCESSOR,
     ROLES,
@@ -26,6 +25,7 @@ from auth.rights import (
 )
 from auth.secrets import SecretPermissionError
 from auth.users import UserStore
+from auth.write_back import WriteBack
 from tests.support.auth_world import PREFIX, World
 from tests.support.identities import Policy, store_of
 from tests.support.secret_manager import SecretManagerServer
@@ -62,7 +62,7 @@ def work_of_the_api(project: Project) -> None:
     audit = AuditLog(store, documents, NAMES)
     changes = Changes(documents, audit, world.propagation(), NAMES, clock=world.clock)
     keyring = world.loaded(store)
-    keyring._moves = PepperMoves(changes, NAMES, later=lambda _, run: due.append(run))
+    keyring._moves = WriteBack(changes, NAMES, later=lambda _, run: due.append(run))
     assert world.accepted(keyring, issued["key"])
     due.pop()()
     api.keys.rotate(issued["key_id"])

@@ -10,8 +10,8 @@ from auth.audit import AuditLog
 from auth.changes import Changes
 from auth.documents import Documents
 from auth.errors import AdminRefusedError, InvalidKeyError, MalformedKeyringError
-from auth.pepper_moves import PepperMoves
 from auth.secrets import SecretNotFoundError, SecretStoreUnavailableError
+from auth.write_back import WriteBack
 from tests.support.auth_world import PREFIX, FlakyStore, World
 
 DAY = 86_400
@@ -30,7 +30,7 @@ class Instance:
         documents = Documents(self.store)
         audit = AuditLog(self.store, documents, world.names)
         changes = Changes(documents, audit, world.propagation(), world.names, clock=world.clock)
-        moves = PepperMoves(
+        moves = WriteBack(
             changes, world.names, later=lambda seconds, run: self.due.append((seconds, run))
         )
         self.keyring = world.instance(self.store)

@@ -11,11 +11,11 @@ from api.gpt import checkpoint, cuda
 from api.gpt.cuda import CudaDecoder, Step, buckets
 from api.gpt.decoder import PORTION, Portion, build
 from api.gpt.engine import Engine
-from api.gpt.model import GPT
 from api.gpt.request import GenerationMode, GenerationRequest
 from api.gpt.sampling import Draw
 from api.gpt.shape import GPTConfig
 from tests.support.cuda_step import on_cpu
+from tests.support.random_model import random_model
 
 CONFIG = GPTConfig(vocab_size=65, block_size=48, n_layer=2, n_head=4, n_embd=64, bias=True)
 GREEDY = GenerationRequest("greedy", "t", "The ", seed=1, num_chars=150, temperature=0.0)
@@ -26,11 +26,7 @@ needs_gpu = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(3)
-    model = GPT(CONFIG)
-    for parameter in model.parameters():  # biases and norms too, so that a lost one shows
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval().requires_grad_(False)
+    return random_model(CONFIG)
 
 
 def texts(count, length=CONFIG.block_size):

@@ -4,20 +4,16 @@ import pytest
 import torch
 
 from api.gpt.linears import Float32Linear
-from api.gpt.model import GPT
 from api.gpt.plain import PlainDecoder
 from api.gpt.shape import GPTConfig
+from tests.support.random_model import random_model
 
 CONFIG = GPTConfig(vocab_size=65, block_size=48, n_layer=2, n_head=4, n_embd=64, bias=True)
 
 
 @pytest.fixture(scope="module")
 def model():
-    torch.manual_seed(3)
-    model = GPT(CONFIG)
-    for parameter in model.parameters():  # biases and norms too, so that a lost one shows
-        torch.nn.init.normal_(parameter, std=0.2)
-    return model.eval().requires_grad_(False)
+    return random_model(CONFIG)
 
 
 def texts(count, length=CONFIG.block_size):

@@ -71,8 +71,8 @@ def after(delay_seconds: float, run: Callable[[], None]) -> None:
     timer.start()
 
 
-class PepperMoves:
-    """Collects and writes moves; safe to call from many threads."""
+class WriteBack:
+    """Collects and writes such changes; safe to call from many threads."""
 
     def __init__(
         self,
