@@ -286,18 +286,7 @@ def test_two_temperatures_give_two_texts_and_a_phone_shows_its_one(home, logged_
         tab = logged_in(home.people["mona"], color_scheme=scheme)
         tab.set("Prompt", "KING:\n")
         tab.set("Number of characters", "200", "spinbutton")
-        tab.page.get_by_text("More", exact=True).click()
-        second = tab.field("Second temperature", "spinbutton")
-
-        def compared(tab=tab, second=second):
-            """Switch it on; a click on what is just unfolding may hit nothing."""
-            if not second.is_visible():
-                tab.page.get_by_text("Compare two temperatures").click()
-                tab.page.wait_for_timeout(3000)
-            return second.is_visible()
-
-        tab.until(compared)
-        tab.idle()
+        tab.compare()
         tab.button("Generate Text").click()
         tab.page.get_by_text("finished ·").nth(1).wait_for()
         tab.idle()

@@ -106,6 +106,24 @@ class Tab:
         field.press("Tab")
         self.idle()
 
+    def compare(self) -> None:
+        """Unfold "More" and switch the comparison on.
+
+        The machine clicks while the fold still moves: then a click may hit nothing, and is made
+        again.
+        """
+        self.page.get_by_text("More", exact=True).click()
+        second = self.field("Second temperature", "spinbutton")
+
+        def is_on() -> bool:
+            if not second.is_visible():
+                self.page.get_by_text("Compare two temperatures").click()
+                self.page.wait_for_timeout(3000)
+            return second.is_visible()
+
+        self.until(is_on)
+        self.idle()
+
     def text(self) -> str:
         """Return the text that is shown, the first if there are two."""
         return self.page.locator("[data-testid=stCode] code").first.text_content() or ""
