@@ -6,15 +6,15 @@ that running instances were not told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auth.admin_context import AdminContext, answered
 from auth.api_key import ApiKey, digest
 from auth.changes import Entry
-from auth.directory import Tenant
+from auth.directory import Directory
 from auth.errors import AdminRefusedError
 from auth.keyring import KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
 from auth.principal import Rotation
@@ -22,6 +22,18 @@ from auth.propagation import LastUse, Propagation, PropagationUnavailableError
 from auth.views import DAY_SECONDS, audit_view, key_view
 
 REPEAT = "repeat the command within 7 days, or it comes back to life"
+NOT_HEARD = "Redis does not answer: last uses, and revocations not written yet, are not shown"
+PEPPER_ENDED = "pepper ended"
+ROTATE = "a key whose pepper ended is refused: `keys rotate` gives it a secret under the new one"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What Redis alone knows of keys: their last use, and which it has refused."""
+
+    uses: Mapping[str, LastUse] = field(default_factory=dict)
+    marked: Collection[str] = ()
+    answered: bool = True
 
 
 class KeyRecords:
@@ -64,13 +76,31 @@ class KeyRecords:
         place = record.tenant, record.key_id, rotation.started_at
         self._told(lambda propagation: propagation.rotation_begun(*place, seconds))
 
-    def last_uses(self, records: Iterable[KeyRecord]) -> dict[str, LastUse]:
+    def heard(self, records: Collection[KeyRecord]) -> Heard:
+        """Return what Redis alone knows of the keys."""
         uses: dict[str, LastUse] = {}
-        with suppress(PropagationUnavailableError):
+        marked: set[str] = set()
+        try:
             if self._context.propagation is not None:
                 for tenant, key_ids in _by_tenant(records).items():
                     uses |= self._context.propagation.last_used(tenant, key_ids)
-        return uses
+                    marked |= self._context.propagation.revoked(tenant, key_ids)
+        except PropagationUnavailableError:
+            return Heard(answered=False)
+        return Heard(uses, marked)
+
+    def uses_since(self) -> int:
+        """Return since when (Unix seconds) uses were noted. Raise AdminRefusedError if unknown."""
+        propagation, since = self._context.propagation, None
+        with suppress(PropagationUnavailableError):
+            if propagation is not None:
+                since = propagation.uses_since(self._context.names.keyring)
+        if since is None:
+            raise AdminRefusedError(
+                "Redis does not answer, or was emptied just now, and only Redis knows when keys "
+                "were used: nobody can say which were not"
+            )
+        return since
 
     def last_used_at(self, tenant: str, key_id: str) -> int | None:
         """Return when a key was last admitted (Unix seconds), as far as Redis knows."""
@@ -104,25 +134,30 @@ class KeyRecords:
             return False
         return True
 
-    def view(
-        self, record: KeyRecord, tenant: Tenant, last_use: LastUse | None, *, marked: bool
-    ) -> dict[str, Any]:
-        """Return a key as shown; `marked`: Redis has it refused."""
-        now = self._context.now()
-        view = key_view(record, tenant, now, last_use=last_use, first_use=self.first_use(record))
-        if not marked or record.state is KeyState.REVOKED:
+    def view(self, record: KeyRecord, directory: Directory, heard: Heard) -> dict[str, Any]:
+        """Return a key as shown, with what keeps it from being used or is not known of it."""
+        now, tenant = self._context.now(), directory.tenants[record.tenant]
+        last_use, first_use = heard.uses.get(record.key_id), self.first_use(record)
+        view = key_view(record, tenant, now, last_use=last_use, first_use=first_use)
+        if record.state is KeyState.REVOKED:
             return view
-        pending = f"key {record.key_id} is revoked, not yet written: {REPEAT}"
-        return view | {"state": KeyState.REVOKED.value, "written": False, "warnings": [pending]}
+        if record.key_id in heard.marked:
+            pending = f"{_pending(record)}: {REPEAT}"
+            return view | {"state": KeyState.REVOKED.value, "written": False, "warnings": [pending]}
+        warnings = [] if heard.answered else [NOT_HEARD]
+        proven = any(directory.pepper_lives(one.pepper_id, now) for one in record.secrets)
+        if view["state"] == KeyState.ACTIVE.value and not proven:
+            view["state"] = PEPPER_ENDED
+            warnings.append(ROTATE)
+        return view | ({"warnings": warnings} if warnings else {})
 
-    def marked(self, records: Iterable[KeyRecord]) -> set[str]:
-        """Return those of the keys that Redis has refused, as far as Redis knows."""
-        found: set[str] = set()
-        with suppress(PropagationUnavailableError):
-            if self._context.propagation is not None:
-                for tenant, key_ids in _by_tenant(records).items():
-                    found |= self._context.propagation.revoked(tenant, key_ids)
-        return found
+    def check_not_marked(self, record: KeyRecord) -> None:
+        """Refuse to change a key that Redis has refused, as far as Redis knows: it is dead."""
+        if record.state is not KeyState.REVOKED and record.key_id in self.heard([record]).marked:
+            raise AdminRefusedError(
+                f"{_pending(record)}: a dead key is not changed. Repeat `keys revoke` so that it "
+                "is written, and issue another key"
+            )
 
     def change(
         self,
@@ -158,9 +193,14 @@ class KeyRecords:
             record,
             directory.tenants[record.tenant],
             context.now(),
+            last_use=self.heard([record]).uses.get(key_id),
             first_use=self.first_use(record),
         )
         return answered(view, replace(outcome, propagated=outcome.propagated and told))
+
+
+def _pending(record: KeyRecord) -> str:
+    return f"key {record.key_id} is revoked, not yet written"
 
 
 def _by_tenant(records: Iterable[KeyRecord]) -> dict[str, list[str]]:

@@ -121,7 +121,10 @@ class KeyAdmin:
     def list(
         self, *, tenant: str | None = None, unused_days: int | None = None
     ) -> list[dict[str, Any]]:
-        """Return keys, oldest first; with `unused_days` the active ones not used for so long."""
+        """Return keys, oldest first; with `unused_days` the active ones not used for so long.
+
+        What Redis may have forgotten counts as used: such a list is what keys are revoked by.
+        """
         context, now = self._context, self._context.now()
         directory = context.directory()
         if tenant is not None:
@@ -131,33 +134,24 @@ class KeyAdmin:
             for record in context.records(directory)
             if tenant is None or record.tenant == tenant
         ]
-        uses, marked = self._records.last_uses(records), self._records.marked(records)
-        views = [
-            self._records.view(
-                record,
-                directory.tenants[record.tenant],
-                uses.get(record.key_id),
-                marked=record.key_id in marked,
-            )
-            for record in records
-        ]
-        if unused_days is None:
+        since = None if unused_days is None else self._records.uses_since()
+        heard = self._records.heard(records)
+        views = [self._records.view(record, directory, heard) for record in records]
+        if unused_days is None or since is None:
             return views
         latest = now - unused_days * DAY_SECONDS
         return [
             view
             for view in views
-            if view["state"] == "active" and (view["last_used_at"] or view["created_at"]) <= latest
+            if view["state"] == "active"
+            and (view["last_used_at"] or max(view["created_at"], since)) <= latest
         ]
 
     def show(self, key_id: str) -> dict[str, Any]:
         """Return one key."""
         directory = self._context.directory()
         record = self._context.record(directory, key_id)
-        uses, marked = self._records.last_uses([record]), self._records.marked([record])
-        return self._records.view(
-            record, directory.tenants[record.tenant], uses.get(key_id), marked=key_id in marked
-        )
+        return self._records.view(record, directory, self._records.heard([record]))
 
     def set(self, key_id: str, settings: KeySettings) -> dict[str, Any]:
         """Change what a key is called, may do, or until when and from where it works."""
@@ -167,6 +161,7 @@ class KeyAdmin:
         def changed(record: KeyRecord) -> KeyRecord:
             if record.state is KeyState.REVOKED:
                 raise AdminRefusedError(f"key {key_id} is revoked")
+            self._records.check_not_marked(record)
             expires_at = checked_expiry(settings.expires_at, now)
             cidrs = settings.allowed_cidrs
             return replace(
@@ -215,6 +210,7 @@ class KeyAdmin:
             key.key_id, key.secret, peppers
         ):
             raise AdminRefusedError(f"that is not a live key of id {key.key_id}")
+        self._records.check_not_marked(record)
         return record
 
     def forward(self, key_id: str, user: str, *, forwarded: bool) -> None:

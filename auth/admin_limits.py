@@ -11,12 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from auth.admin_context import AdminContext, answered
+from auth.admin_key_records import KeyRecords
 from auth.changes import Entry
 from auth.directory import Directory
 from auth.errors import AdminRefusedError
-from auth.keyring import KeyRing, KeyState, shard_of
+from auth.keyring import KeyRecord, KeyState
 from auth.plans import CAPS, LIMITS, Caps, Overrides, checked_limits
-from auth.views import audit_view, key_view, tenant_view
+from auth.views import tenant_view
 
 Change = Mapping[str, int | None]  # a limit's name and its new value; None takes it away
 
@@ -25,26 +26,18 @@ class LimitsAdmin:
     """Each operation returns the key or tenant as it then is; AdminRefusedError says why not."""
 
     def __init__(self, context: AdminContext) -> None:
-        self._context = context
+        self._context, self._records = context, KeyRecords(context)
 
     def set_key_limits(self, key_id: str, change: Change) -> dict[str, Any]:
         """Give a key limits of its own; one that is None is the plan's again."""
-        context, now = self._context, self._context.now()
-        directory = context.directory()
-        view: dict[str, Any] = {}
 
-        def edit(ring: KeyRing) -> tuple[KeyRing, list[Entry]]:
-            record = ring[key_id]
+        def changed(record: KeyRecord) -> KeyRecord:
             if record.state is KeyState.REVOKED:
                 raise AdminRefusedError(f"key {key_id} is revoked")
-            after = replace(record, limits=_changed(dict(record.limits), change, LIMITS))
-            view.update(key_view(after, directory.tenants[record.tenant], now))
-            entry = Entry("key.set-limits", key_id, audit_view(record), audit_view(after))
-            return ring.with_record(after), [entry]
+            self._records.check_not_marked(record)
+            return replace(record, limits=_changed(dict(record.limits), change, LIMITS))
 
-        context.record(directory, key_id)  # or say that there is none
-        outcome = context.change_ring(shard_of(key_id, directory.shards), edit)
-        return answered(view, outcome)
+        return self._records.change(key_id, "key.set-limits", changed)
 
     def set_caps(self, tenant: str, change: Change) -> dict[str, Any]:
         """Cap what all keys of a tenant use together; one that is None ends.

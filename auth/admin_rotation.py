@@ -61,7 +61,7 @@ class KeyRotations:
         forwarded_for = self._forwarded_for(context.record(directory, key_id), web_copy=web_copy)
         key = mint(context.label, key_id)
         pepper_id = directory.pepper_id
-        new = stored(key, pepper_id, context.pepper(pepper_id), now)
+        minted = stored(key, pepper_id, context.pepper(pepper_id), now)
         holder = None if by is None else parse(by)
         peppers = {one: context.pepper(one) for one in directory.pepper_ids} if holder else {}
 
@@ -70,6 +70,7 @@ class KeyRotations:
                 _check_holder(record, holder, peppers)
             if state_of(record, now) != "active":
                 raise AdminRefusedError(f"key {key_id} is {state_of(record, now)}")
+            self._records.check_not_marked(record)
             current = self._settled(record, now)
             if current.rotation is not None and not force:
                 raise AdminRefusedError(
@@ -77,12 +78,11 @@ class KeyRotations:
                     f"rotation, or {'use --force' if by is None else 'send force: true'} "
                     "to end the old one now"
                 )
+            begins = _begins(record, now)
+            new = replace(minted, created_at=begins)
             if deadline_seconds == 0:
                 return replace(current, secrets=(new,), rotation=None)
-            # A later rotation begins later, so that its first use is told from an earlier one's.
-            earlier = record.rotation.started_at if record.rotation is not None else 0
-            started_at = max(now, earlier + 1)
-            rotation = Rotation(started_at, now + deadline_seconds, grace_seconds)
+            rotation = Rotation(begins, now + deadline_seconds, grace_seconds)
             self._records.rotation_begun(record, rotation)
             return replace(current, secrets=(current.secrets[-1], new), rotation=rotation)
 
@@ -100,6 +100,7 @@ class KeyRotations:
             current = settled(record, now)
             if current.rotation is None:
                 raise AdminRefusedError(f"key {key_id} is not being rotated")
+            self._records.check_not_marked(record)
             if self._records.first_use(current, needed=True) is not None:
                 raise AdminRefusedError(f"the new secret of key {key_id} has been used")
             old[:] = [current.secrets[0]]
@@ -163,6 +164,17 @@ class KeyRotations:
                 if digest(parse(text).secret, pepper) == secret.digest:
                     return text
         return None
+
+
+def _begins(record: KeyRecord, now: int) -> int:
+    """Return when a rotation begins: later than any before it, ended or not.
+
+    Its first use is told from theirs by that alone.
+    """
+    if record.rotation is not None:
+        return max(now, record.rotation.started_at + 1)
+    newest = record.secrets[-1].created_at  # later than the key: it came of a rotation
+    return max(now, newest + 1 if newest > record.created_at else now)
 
 
 def _check_holder(record: KeyRecord, holder: ApiKey, peppers: Mapping[str, bytes]) -> None:

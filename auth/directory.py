@@ -57,6 +57,11 @@ class Directory:
             return held
         return {one: pepper for one, pepper in held.items() if now < deadlines.get(one, now + 1)}
 
+    def pepper_lives(self, pepper_id: str, now: float) -> bool:
+        """Say whether what is digested under a pepper can still be proven."""
+        ends_at = self.pepper_deadlines.get(pepper_id)
+        return pepper_id in self.pepper_ids and (ends_at is None or now < ends_at)
+
     def with_tenant(self, tenant: Tenant) -> Directory:
         """Return a directory in which `tenant` is new or replaces the one of its name."""
         return replace(self, tenants=MappingProxyType({**self.tenants, tenant.name: tenant}))

@@ -34,6 +34,7 @@ from auth.propagation_keys import (
     revoked_markers,
     rotation_begun,
     rotation_first_use,
+    uses_since,
 )
 
 REQUEST_TIMEOUT_SECONDS = 0.05  # on the path of a request
@@ -47,12 +48,15 @@ REVOKED_SECONDS = 7 * 86_400  # far longer than an instance may serve an old key
 REVOKED_AT_ONCE = 100  # keys in one call, so that it ends within its time-out
 
 # A document's version never goes back. The pointer grows with every change and is a clock's
-# microseconds, so that it also grows across a Redis that was emptied.
+# microseconds, so that it also grows across a Redis that was emptied. Where there is none Redis was
+# (or is new), and does not know what was used before.
 _PUBLISH = """
-local pointer, versions = KEYS[1], KEYS[2]
+local pointer, versions, uses_since = KEYS[1], KEYS[2], KEYS[3]
 local current = tonumber(redis.call('GET', pointer))
 local changed = current == nil
-for i = 2, #ARGV, 2 do
+redis.call('SET', uses_since, current and 0 or redis.call('TIME')[1], 'NX')
+redis.call('EXPIRE', uses_since, ARGV[2])
+for i = 3, #ARGV, 2 do
   local known = tonumber(redis.call('HGET', versions, ARGV[i]))
   if known == nil or tonumber(ARGV[i + 1]) > known then
     redis.call('HSET', versions, ARGV[i], ARGV[i + 1])
@@ -167,10 +171,10 @@ class Propagation:
 
     def publish(self, document: str, versions: Mapping[str, int]) -> int:
         """Tell every instance of documents' new versions, and return the pointer."""
-        flat: list[str | int] = [POINTER_SECONDS]
+        flat: list[str | int] = [POINTER_SECONDS, LEDGER_SECONDS]
         for name, number in versions.items():
             flat += [name, number]
-        keys = [keyring_pointer(document), keyring_versions(document)]
+        keys = [keyring_pointer(document), keyring_versions(document), uses_since(document)]
         pointer = cast("str", self._call(lambda: self._publish(keys=keys, args=flat)))
 
         def copy() -> list[Any]:
@@ -244,6 +248,20 @@ class Propagation:
             for key_id, (at, address) in zip(wanted, answers, strict=True)
             if at is not None
         }
+
+    def uses_since(self, document: str) -> int | None:
+        """Return since when (Unix seconds; 0: ever) uses were noted; None: Redis was emptied."""
+
+        def read() -> list[Any]:
+            with self._redis.pipeline(transaction=True) as pipe:
+                pipe.get(uses_since(document))
+                pipe.exists(keyring_pointer(document))
+                return pipe.execute()
+
+        since, pointer = self._call(read)
+        if since is None:
+            return 0 if pointer else None
+        return int(since)
 
     def ledgers(self, tenant: str, key_ids: Iterable[str]) -> list[dict[bytes, bytes]]:
         """Return the ledgers of a tenant's keys: see auth/ledger.py."""

@@ -37,6 +37,11 @@ def keyring_versions(document: str) -> str:
     return f"{keyring_pointer(document)}:versions"
 
 
+def uses_since(document: str) -> str:
+    """Unix seconds since which Redis has noted uses: it was new or emptied then. 0: it was not."""
+    return f"{keyring_pointer(document)}:uses-since"
+
+
 def keyring_pointer_copy(document: str, group: int) -> str:
     """The pointer again, where the scripts of that group's tenants may read it."""
     return f"qg:{{{group:02d}}}:keyring:{document}"

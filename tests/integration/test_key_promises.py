@@ -1,6 +1,7 @@
 """What partners and admins are promised of keys, held against real instances on one Redis.
 
-`make soak` runs the long forms: a thousand revocations, and rotations under 200 requests a second.
+`make soak` runs the long forms: a thousand revocations, and rotations under at least 200 requests a
+second.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from auth.propagation import ADMIN_TIMEOUT_SECONDS
 from auth.stores import open_stores
 from tests.support.api_server import ApiServer
 from tests.support.plans import WIDE
+
+LOAD_PER_SECOND = 200  # answered, as measured
 
 
 class Caller:
@@ -145,7 +148,8 @@ def test_a_rotation_under_load_refuses_nothing_in_the_overlap(
 ) -> None:
     """Some clients change to the new secret at once, the others when they get round to it; as
     long as that is within the overlap, none of them sees a refusal."""
-    clients, rate, rotations, overlap = (40, 200, 10, 5.0) if soak else (8, 40, 1, 2.0)
+    # More is aimed at than has to be reached: what a busy machine delays is not sent later.
+    clients, rate, rotations, overlap = (40, 240, 10, 5.0) if soak else (8, 40, 1, 2.0)
     running = fleet(2)
     issued = running.admin.keys.issue("acme", "ci", ["generate"])
     pause = clients / rate
@@ -172,4 +176,4 @@ def test_a_rotation_under_load_refuses_nothing_in_the_overlap(
     seen = sum((load.statuses for load in loads), Counter[int]())
     print(f"{seen.total()} requests, {seen.total() / took:.0f}/s, {rotations} rotations: {seen}")  # noqa: T201 - as above
     assert set(seen) == {200}
-    assert seen.total() > clients
+    assert seen.total() / took >= (LOAD_PER_SECOND if soak else 1)

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import redis
 
-from auth.api_key import mint
+from auth.api_key import mint, parse
 from auth.errors import InvalidKeyError
 from tests.support.auth_world import FlakyStore, World
 
@@ -39,6 +40,7 @@ def keys(file_world: World):
         "wrong secret": mint("live", good["key_id"]).reveal(),
         "wrong secret of a rotating key": mint("live", rotating["key_id"]).reveal(),
         "wrong label": mint("test", good["key_id"]).reveal(),
+        "wrong label, right secret": replace(parse(good["key"]), label="test").reveal(),
         "expired": expired["key"],
         "revoked": revoked["key"],
         "past its deadline": rotating["key"],

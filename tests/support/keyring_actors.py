@@ -93,14 +93,16 @@ class KeyringActors(RuleBasedStateMachine):
 
     def cancel(self, key_id: str) -> None:
         state, now, first_use = self.newest(key_id), self.clock(), self.first_use(key_id)
+        dead = self.known_dead(key_id)
         try:
             self.admin.keys.cancel_rotation(key_id)
         except AdminRefusedError:
             over = state.rotation is None or now >= state.rotation.deadline
             # Of a rotation that began without Redis nobody knows if its new secret was used.
             unknown = self.line.cut or not self.lines[key_id].told[-1]
-            assert over or unknown or first_use is not None
+            assert over or unknown or first_use is not None or dead
             return
+        assert not dead
         assert first_use is None
         assert not self.line.cut
         self.changed(key_id, KeyState(state.texts[:1]))
@@ -126,7 +128,7 @@ class KeyringActors(RuleBasedStateMachine):
     def two_admins(self, act: Act) -> None:
         """One changes a key between the other's reading and writing of the same shard."""
         one, two = self.pick(act.key), self.pick(act.key + 1)
-        if one == two or self.newest(one).revoked:
+        if one == two or self.newest(one).revoked or self.known_dead(one):
             return
 
         def meddle() -> None:
@@ -235,15 +237,16 @@ class KeyringActors(RuleBasedStateMachine):
     ) -> None:
         state, now = self.newest(key_id), self.clock()
         first_use = None if self.line.cut else self.first_use(key_id)
-        live = len(state.settled(now, first_use).texts)
+        live, dead = len(state.settled(now, first_use).texts), self.known_dead(key_id)
         try:
             key = admin.keys.rotate(
                 key_id, deadline_seconds=deadline, grace_seconds=grace, force=force
             )
         except AdminRefusedError:
-            assert self.newest(key_id).revoked or (live == 2 and not force)
+            assert self.newest(key_id).revoked or dead or (live == 2 and not force)
             return
         assert not state.revoked
+        assert not dead
         assert force or live == 1
         told = key["rotation"]
         started_at = told["started_at"] if told else int(now)
@@ -269,6 +272,10 @@ class KeyringActors(RuleBasedStateMachine):
         live = [name for name in names if not self.newest(name).revoked]
         live = [name for name in live if not self.lines[name].marked]
         return live[key % 2] if key < 3 and len(live) > 1 else names[key % len(names)]
+
+    def known_dead(self, key_id: str) -> bool:
+        """Say whether Redis is there to tell that the key was revoked, if in vain."""
+        return self.lines[key_id].marked and not self.line.cut
 
     def newest(self, key_id: str) -> KeyState:
         state = self.lines[key_id].newest

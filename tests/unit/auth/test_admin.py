@@ -9,9 +9,10 @@ from auth.admin import KeySettings
 from auth.api_key import parse
 from auth.errors import AdminRefusedError
 from auth.principal import Scope
-from auth.propagation_keys import last_used
+from auth.propagation import Propagation
+from auth.propagation_keys import last_used, uses_since
 from auth.secrets import SecretStoreUnavailableError
-from tests.support.auth_world import FlakyStore, World
+from tests.support.auth_world import PREFIX, FlakyStore, World
 
 DAY = 86_400
 
@@ -165,6 +166,62 @@ def test_a_list_can_be_of_one_tenant_or_of_keys_unused_for_days(world):
     idle = {one["key_id"] for one in admin.keys.list(unused_days=10)}
     assert idle == {unused["key_id"], foreign["key_id"]}
     assert admin.keys.list(unused_days=11) == []
+
+
+def test_a_key_is_called_unused_only_as_far_back_as_redis_remembers(world):
+    """An admin revokes by this list: a Redis that was emptied must not put keys in use on it."""
+    admin = world.tenant()
+    key_id = admin.keys.issue("acme", "ci", ["generate"])["key_id"]
+    world.clock.now += 30 * DAY
+    unused = [[one["key_id"] for one in admin.keys.list(unused_days=30)]]
+    with redis.Redis.from_url(world.redis_url) as client:
+        client.flushdb()
+        with refused("was emptied just now"):
+            admin.keys.list(unused_days=30)
+        admin.tenants.set_plan("acme", "free")  # Redis is told again, and notes uses from here on
+        assert abs(world.propagation().uses_since(PREFIX) - client.time()[0]) < 60
+        client.set(uses_since(PREFIX), int(world.clock()) - 5 * DAY)
+    unused += [[one["key_id"] for one in admin.keys.list(unused_days=days)] for days in (5, 6)]
+    assert unused == [[key_id], [key_id], []]
+
+
+def test_without_redis_no_key_is_called_unused(world):
+    """Only Redis knows; a plain list says that it is without last uses."""
+    admin = world.tenant()
+    admin.keys.issue("acme", "ci", ["generate"])
+    world.clock.now += 30 * DAY
+    away = world.admin(propagation=Propagation("unix:///nonexistent", monotonic=world.clock))
+    with refused("Redis does not answer"):
+        away.keys.list(unused_days=1)
+    (listed,) = away.keys.list()
+    assert "last uses" in listed["warnings"][0]
+    assert "warnings" not in admin.keys.list()[0]
+
+
+def test_redis_of_an_older_release_remembers_its_uses(world):
+    """Where there is a pointer and no note, nothing was emptied: the list is as it was."""
+    world.tenant()
+    propagation = world.propagation()
+    with redis.Redis.from_url(world.redis_url) as client:
+        client.delete(uses_since(PREFIX))
+        assert propagation.uses_since(PREFIX) == 0
+        propagation.publish(PREFIX, {"a": 1})
+        assert propagation.uses_since(PREFIX) == 0
+        assert client.ttl(uses_since(PREFIX)) > 400 * DAY
+
+
+def test_who_revokes_a_key_is_told_when_it_was_last_used(world):
+    """'Never' would be a lie at the very moment at which it matters."""
+    admin = world.tenant()
+    key_id = admin.keys.issue("acme", "ci", ["generate"])["key_id"]
+    with redis.Redis.from_url(world.redis_url) as client:
+        client.hset(last_used("acme", key_id), mapping={"at": 7, "address": "192.0.2.7"})
+    for view in (
+        admin.limits.set_key_limits(key_id, {"weight": 2}),
+        admin.keys.rotate(key_id),
+        admin.keys.revoke(key_id),
+    ):
+        assert (view["last_used_at"], view["last_used_from"]) == (7, "192.0.2.7")
 
 
 @pytest.mark.parametrize(("days", "warned"), [(20, None), (14, 14), (4, 14), (3, 3), (1, 1)])

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import redis
 
+from auth.admin import KeySettings
 from auth.admin_bulk import Revocation
+from auth.api_key import parse
 from auth.errors import AdminRefusedError
 from auth.propagation_keys import revoked_marker
 from auth.secrets import SecretPermissionError, SecretStoreUnavailableError
@@ -37,6 +39,20 @@ def test_a_second_rotation_while_two_secrets_live_is_refused_unless_forced(world
     assert accepted == [False, True, True]
     started = [one["rotation"]["started_at"] for one in (second, third)]
     assert started[1] > started[0]
+
+
+def test_a_rotation_is_never_taken_for_one_that_was_over_before_it(world):
+    """Several within a second: what was the first use of an earlier new secret ends nothing now."""
+    admin = world.tenant()
+    key_id = admin.keys.issue("acme", "ci", ["generate"])["key_id"]
+    admin.keys.rotate(key_id)
+    used = admin.keys.rotate(key_id, force=True, grace_seconds=0)
+    world.first_use(key_id, used["rotation"]["started_at"], world.clock())
+    for _ in range(2):
+        admin.keys.rotate(key_id, deadline_seconds=0)
+    last = admin.keys.rotate(key_id, grace_seconds=0)
+    assert last["rotation"]["first_used_at"] is None
+    assert last["rotation"]["old_secret_ends_at"] == world.clock() + 7 * DAY
 
 
 def test_the_old_secret_of_a_rotation_does_not_rotate(world):
@@ -151,10 +167,14 @@ def test_an_expired_or_revoked_key_is_not_rotated(world):
 
 
 def test_revocation_marks_the_key_in_redis_before_it_writes_the_keyring(world):
-    """The next request is refused even while the secret store is still slow or away."""
+    """The next request is refused even while the secret store is still slow or away.
+
+    Nor does anybody rotate or change what is dead, and think that it is alive.
+    """
     admin = world.tenant()
     issued = admin.keys.issue("acme", "ci", ["generate"])
     key_id = issued["key_id"]
+    rotated = admin.keys.rotate(key_id)
     store = FlakyStore(world.open_store())
     away = world.admin(store)
     store.failure = SecretStoreUnavailableError("away")
@@ -168,6 +188,15 @@ def test_revocation_marks_the_key_in_redis_before_it_writes_the_keyring(world):
     for shown in (away.keys.show(key_id), *away.keys.list()):
         assert shown["state"] == "revoked"
         assert "not yet written" in shown["warnings"][0]
+    for change in (
+        lambda: admin.keys.rotate(key_id),
+        lambda: admin.keys.cancel_rotation(key_id),
+        lambda: admin.keys.set(key_id, KeySettings(name="new")),
+        lambda: admin.limits.set_key_limits(key_id, {"weight": 2}),
+        lambda: admin.keys.holds(parse(rotated["key"])),
+    ):
+        with refused("not yet written: a dead key is not changed. Repeat `keys revoke`"):
+            change()
     assert "written" not in away.keys.revoke(key_id)
     assert "warnings" not in away.keys.show(key_id)
 

@@ -50,6 +50,28 @@ def secrets_under(admin) -> dict[str, int]:
     return {one["pepper"]: one["secrets"] for one in admin.peppers.status()["peppers"]}
 
 
+@pytest.mark.parametrize("ended", ["by force", "by its deadline"])
+def test_a_key_left_under_a_pepper_that_ended_is_not_called_active(world, ended):
+    """It is refused for ever, so the list says so and what brings it back: a rotation."""
+    admin = world.tenant()
+    old = admin.keys.issue("acme", "idle", ["generate"])
+    admin.peppers.rotate()
+    new = admin.keys.issue("acme", "new", ["generate"])
+    assert {one["state"] for one in admin.keys.list()} == {"active"}
+    if ended == "by force":
+        admin.peppers.retire(force=True)
+    else:
+        world.clock.now += 90 * DAY
+    states = {one["key_id"]: one["state"] for one in admin.keys.list()}
+    assert states == {old["key_id"]: "pepper ended", new["key_id"]: "active"}
+    assert not world.accepted(world.loaded(), old["key"])
+    shown = admin.keys.show(old["key_id"])
+    assert "keys rotate" in shown["warnings"][0]
+    rotated = admin.keys.rotate(old["key_id"])
+    assert world.accepted(world.loaded(), rotated["key"])
+    assert admin.keys.show(old["key_id"])["state"] == "active"
+
+
 def test_secrets_move_to_the_new_pepper_when_they_are_used(world):
     """No key is issued again; when all have moved the old pepper goes, and every key works on."""
     admin = world.tenant()
