@@ -11,8 +11,17 @@ from api.schemas import Body
 Password = Annotated[str, StringConstraints(max_length=256)]
 
 
-class UserRequest(Body):
-    """`POST /v1/admin/users`; the password is generated, and changed at the first login."""
+class FirstPassword(Body):
+    """`POST /v1/admin/users/<user>/password`; without a password one is generated."""
+
+    password: Password | None = None
+    must_change_password: bool | None = Field(
+        default=None, description="At the next login; without it, if the password was generated."
+    )
+
+
+class UserRequest(FirstPassword):
+    """`POST /v1/admin/users`; without a password one is generated."""
 
     user: str
     tenant: str

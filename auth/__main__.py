@@ -25,7 +25,8 @@ from auth.csv_rows import as_csv
 from auth.embedded_redis import EmbeddedRedisError, ensure
 from auth.errors import AuthError
 from auth.propagation import ADMIN_TIMEOUT_SECONDS
-from auth.remote import Remote, RemoteAdmin
+from auth.remote import RemoteAdmin
+from auth.remote_call import Remote
 from auth.secrets import SecretStoreError
 from auth.stores import open_stores
 

@@ -194,14 +194,14 @@ class UserAdmin:
 
 
 def checked_roles(names: Iterable[str]) -> frozenset[Role]:
-    """Return the roles of these names."""
+    """Return the roles of these names; an admin is a user too."""
     try:
         roles = frozenset(Role(name) for name in names)
     except ValueError as exc:
         raise AdminRefusedError(f"{exc}: choose from {', '.join(Role)}") from exc
     if not roles:
         raise AdminRefusedError("a user needs at least one role")
-    return roles
+    return roles | ({Role.USER} if Role.ADMIN in roles else set())
 
 
 def _found(users: Users, name: str) -> User:

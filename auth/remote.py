@@ -1,95 +1,28 @@
 """The admin's operations through the API (`--api`): the same names, over HTTP, with an admin's key.
 
-What the API refuses is AdminRefusedError with the API's own sentence; an API that does not answer
-in time, or not like this API, is too. Nothing is tried twice: a change whose answer was lost may
-have happened, and the message says so. What only the stores can do (users, peppers, rights) is
-refused with the way to it.
+How the API is asked, and what becomes of its refusals, is auth/remote_call.py. What only the
+stores can do (peppers, rights, the ledger from a log) is refused with the way to it.
 """
 
 from __future__ import annotations
 
-import json
-import re
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from typing import Any, NoReturn
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote
 
 import structlog
 
 from auth.admin_bulk import Revocation, Row
 from auth.admin_keys import KeyOrder, KeySettings
-from auth.api_key import PATTERN
-from auth.config import SettingsError
 from auth.errors import AdminRefusedError
+from auth.remote_call import Remote
+from auth.remote_users import RemoteUsers
 
-TIMEOUT_SECONDS = 60.0  # a change may have to wait for other writers
 AUDIT_RECORDS = 1000  # what the API shows of the chain at most
 
 log = structlog.get_logger()
-
-_LOOPBACK = re.compile(r"(127(\.[0-9]{1,3}){3}|localhost|::1)")
-
-
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A redirect would take the key somewhere else."""
-
-    def redirect_request(self, *_: Any) -> None:
-        return None
-
-
-class Remote:
-    """One API and the key that asks it; never shows the key."""
-
-    def __init__(self, url: str, key: str) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise SettingsError(f"--api must be a URL like https://api.example.com, not {url!r}")
-        if parts.scheme == "http" and not _LOOPBACK.fullmatch(parts.hostname):
-            raise SettingsError("--api must be https: the key would cross the network in clear")
-        if not PATTERN.fullmatch(key):
-            raise SettingsError("QUILLGATE_ADMIN_KEY must be an API key with the scope admin")
-        self._url, self._key = url.rstrip("/"), key
-        self._opener = urllib.request.build_opener(_NoRedirect)
-
-    def ask(self, path: str, query: Mapping[str, Any] | None = None) -> Any:
-        """Return what a GET under /v1/admin answers."""
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        return self._call("GET", path + (f"?{urlencode(given)}" if given else ""), None)
-
-    def change(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Return what a change under /v1/admin answers."""
-        return self._call(method, path, body)
-
-    def _call(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
-        request = urllib.request.Request(  # noqa: S310 - the scheme was checked
-            f"{self._url}/v1/admin{path}",
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"X-API-Key": self._key, "Content-Type": "application/json"},
-            method=method,
-        )
-        try:
-            with self._opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-                return json.loads(answer.read())
-        except urllib.error.HTTPError as exc:
-            with exc:
-                raise AdminRefusedError(_sentence(exc.code, exc.read())) from exc
-        except (OSError, ValueError) as exc:
-            unsure = "" if method == "GET" else "; the change may have been made: look before again"
-            raise AdminRefusedError(
-                f"{self._url} did not answer as the API: {exc}{unsure}"
-            ) from exc
-
-
-def _sentence(status: int, body: bytes) -> str:
-    try:
-        problem = json.loads(body)
-        fields = "; ".join(f"{one['field']}: {one['message']}" for one in problem.get("errors", ()))
-        return f"{problem['detail']} ({problem['code']})" + (f" {fields}" if fields else "")
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return f"the API answered {status}, and not like this API: is the URL right?"
 
 
 class RemoteTenants:
@@ -197,6 +130,26 @@ class RemoteLimits:
         return self._remote.change("PATCH", f"/tenants/{quote(tenant, safe='')}/caps", change)
 
 
+class RemoteUsage:
+    """`auth.admin_usage.UsageAdmin` over HTTP; the ledger is rebuilt where Redis is."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    def export(
+        self, tenant: str | None = None, first: date = date.min, last: date = date.max
+    ) -> Any:
+        asked = {
+            "tenant": tenant,
+            "from": None if first == date.min else first.isoformat(),
+            "to": None if last == date.max else last.isoformat(),
+        }
+        return self._remote.ask("/usage/export", asked)["rows"]
+
+    def rebuild(self, _lines: Iterable[str]) -> NoReturn:
+        _only_on_the_stores()
+
+
 class RemoteBulk:
     """`auth.admin_bulk.KeyBulk` over HTTP: row by row, each an answer of its own."""
 
@@ -229,6 +182,8 @@ class RemoteAdmin:
         self.tenants, self.keys = RemoteTenants(remote), RemoteKeys(remote)
         self.bulk = RemoteBulk(self.keys)
         self.limits = RemoteLimits(remote)
+        self.users = RemoteUsers(remote)
+        self.usage = RemoteUsage(remote)
 
     def audit_records(self, limit: int | None = None) -> Any:
         """Return the end of the chain: the API shows a thousand records at most."""
@@ -248,10 +203,13 @@ class RemoteAdmin:
         return self._remote.ask("/failures", {"hours": hours})
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise AdminRefusedError(
-            "the API cannot do that by this command: run it without --api, where the secret store "
-            "and Redis are reached; `/docs` shows what the API itself does for users and usage"
-        )
+        _only_on_the_stores()
+
+
+def _only_on_the_stores() -> NoReturn:
+    raise AdminRefusedError(
+        "the API cannot do that: run it without --api, where the secret store and Redis are reached"
+    )
 
 
 def _key(key_id: str) -> str:

@@ -1,4 +1,4 @@
-"""What an admin watches: this instance's load now, and what each tenant used day by day.
+"""What an admin watches: this instance's load now, and what tenants and keys used day by day.
 
 The load is this process's alone, since it started; usage comes from the counters that enforce, and
 is 503 while they cannot be read.
@@ -6,18 +6,19 @@ is 503 while they cannot be read.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response, jsonify, request
 
 from api.access import requires
 from api.admission import account
-from api.errors import ProblemError
+from api.errors import FieldError, ProblemError
 from api.guards import acting_admin
 from api.limits.limiter import LimiterUnavailableError
 from api.limits.usage import by_day, total
 from api.parts import service
+from api.routes.usage import day_asked
 from auth.principal import Scope
 
 blueprint = Blueprint("admin_load", __name__, url_prefix="/v1/admin")
@@ -74,3 +75,20 @@ def usage() -> Response:
             }
         )
     return jsonify({"from": first.isoformat(), "to": last.isoformat(), "tenants": tenants})
+
+
+@blueprint.get("/usage/export")
+@requires(Scope.ADMIN, query=("tenant", "from", "to"))
+def export() -> Response:
+    """List what each key used on each day, the oldest first: of all tenants or of one.
+
+    `from` and `to` are UTC dates, both included; without them the last 400 days.
+    """
+    errors: list[FieldError] = []
+    first = day_asked("from", date.min, errors)
+    last = day_asked("to", date.max, errors)
+    if errors:
+        raise ProblemError("invalid_request", errors=errors)
+    account(service())
+    rows = acting_admin().usage.export(request.args.get("tenant"), first, last)
+    return jsonify({"rows": rows})

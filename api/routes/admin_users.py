@@ -16,7 +16,13 @@ from api.admission import account
 from api.errors import FieldError, ProblemError
 from api.guards import acting_admin, json_body
 from api.parts import service
-from api.user_schemas import KeyAssignment, PasswordChange, UserChange, UserRequest
+from api.user_schemas import (
+    FirstPassword,
+    KeyAssignment,
+    PasswordChange,
+    UserChange,
+    UserRequest,
+)
 from auth.admin_users import UserAdmin, WrongPasswordError
 from auth.principal import Scope
 from auth.secrets import SecretPermissionError
@@ -49,9 +55,17 @@ def list_users() -> Response:
 @blueprint.post("/admin/users")
 @requires(Scope.ADMIN, body=UserRequest)
 def add_user() -> Response:
-    """Add a web user with a key of their own; the first password is in this answer only."""
+    """Add a web user with a key of their own; a generated password is in this answer only."""
     body = json_body(UserRequest)
-    return _answer(lambda users: users.add(body.user, body.tenant, _roles(body.role)))
+    return _answer(
+        lambda users: users.add(
+            body.user,
+            body.tenant,
+            [body.role],
+            password=body.password,
+            must_change=body.must_change_password,
+        )
+    )
 
 
 @blueprint.patch("/admin/users/<user>")
@@ -63,7 +77,7 @@ def change_user(user: str) -> Response:
     def change(users: UserAdmin) -> dict[str, Any]:
         view = users.show(user)
         if body.role is not None:
-            view = users.set_roles(user, _roles(body.role))
+            view = users.set_roles(user, [body.role])
         if body.state is not None:
             view = users.disable(user) if body.state == "disabled" else users.enable(user)
         return view
@@ -72,10 +86,16 @@ def change_user(user: str) -> Response:
 
 
 @blueprint.post("/admin/users/<user>/password")
-@requires(Scope.ADMIN)
+@requires(Scope.ADMIN, body=FirstPassword, body_required=False)
 def reset_password(user: str) -> Response:
-    """Give a web user a new first password, which is in this answer only; their sessions end."""
-    return _answer(lambda users: users.set_password(user))
+    """Give a web user another password, generated unless one is given; their sessions end.
+
+    A generated one is in this answer only.
+    """
+    body = json_body(FirstPassword)
+    return _answer(
+        lambda users: users.set_password(user, body.password, must_change=body.must_change_password)
+    )
 
 
 @blueprint.post("/admin/users/<user>/key")
@@ -109,8 +129,3 @@ def change_password() -> Response:
         service().throttle.count_failed_key("wrong_password")
         error = FieldError("current_password", f"{exc}")
         raise ProblemError("invalid_request", errors=[error]) from exc
-
-
-def _roles(role: str) -> list[str]:
-    """An admin is a user too."""
-    return ["user", "admin"] if role == "admin" else ["user"]

@@ -61,8 +61,8 @@ def show() -> Response:
 def _query(today: date) -> tuple[date, date, str]:
     """Return the first day, the last day and the grouping. Raise ProblemError invalid_request."""
     errors: list[FieldError] = []
-    last = _day("to", today, errors)
-    first = _day("from", last - timedelta(days=DEFAULT_DAYS - 1), errors)
+    last = day_asked("to", today, errors)
+    first = day_asked("from", last - timedelta(days=DEFAULT_DAYS - 1), errors)
     group_by = request.args.get("group_by", "day")
     if group_by not in {"day", "key"}:
         errors.append(FieldError("group_by", 'must be "day" or "key"'))
@@ -73,7 +73,8 @@ def _query(today: date) -> tuple[date, date, str]:
     return first, last, group_by
 
 
-def _day(name: str, default: date, errors: list[FieldError]) -> date:
+def day_asked(name: str, default: date, errors: list[FieldError]) -> date:
+    """Return a query parameter that is a UTC date; what is none is noted in `errors`."""
     text = request.args.get(name)
     if text is None:
         return default

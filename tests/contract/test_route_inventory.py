@@ -44,6 +44,7 @@ ROUTES = {
     ("POST", "/v1/user/password"): ANY_KEY,
     ("GET", "/v1/admin/load"): Scope.ADMIN,
     ("GET", "/v1/admin/usage"): Scope.ADMIN,
+    ("GET", "/v1/admin/usage/export"): Scope.ADMIN,
     ("GET", "/v1/admin/failures"): Scope.ADMIN,
     ("GET", "/v1/admin/audit"): Scope.ADMIN,
     ("GET", "/v1/admin/audit/verify"): Scope.ADMIN,
