@@ -28,6 +28,7 @@ class Access:
     query: frozenset[str] = frozenset()  # the parameters that it knows, each once at most
     while_draining: bool = False
     by_address: bool = False  # each address may call it at a rate of its own
+    probe: bool = False  # its 503 is an answer with a body like that of its 200, no problem
 
     @property
     def generates(self) -> bool:
@@ -40,6 +41,12 @@ V = TypeVar("V", bound=Callable[..., Any])
 def public(view: V) -> V:
     """Anyone may call it, also while the process drains."""
     view.access = Access(keyed=False, while_draining=True)  # type: ignore[attr-defined] # functions carry their policy
+    return view
+
+
+def public_probe(view: V) -> V:
+    """Anyone may call it, and is told yes (200) or no (503) with the same body."""
+    view.access = Access(keyed=False, while_draining=True, probe=True)  # type: ignore[attr-defined] # as above
     return view
 
 

@@ -144,6 +144,8 @@ def _responses(access: Access) -> dict[str, Any]:
         codes += ["overloaded", "model_loading", "request_in_progress", "idempotency_key_reused"]
         content["text/event-stream"] = {"schema": {"type": "string"}}
     responses: dict[str, Any] = {"200": {"description": "Done.", "content": content}}
+    if access.probe:
+        responses["503"] = {"description": "No: the body says what is missing.", "content": content}
     for status in sorted({CATALOGUE[code].status for code in codes}):
         meant = [code for code in dict.fromkeys(codes) if CATALOGUE[code].status == status]
         responses[str(status)] = {

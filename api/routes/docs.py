@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from html import escape
 from typing import Any
 
@@ -67,13 +68,43 @@ def _operation(method: str, path: str, operation: dict[str, Any], schemas: dict[
 
 
 def _fields(schema: dict[str, Any]) -> str:
+    required = set(schema.get("required", ()))
     rows = "".join(
         f"<tr><td><code>{escape(name)}</code>"
+        f"<td>{escape(_kind(field))}"
         f"<td>{escape(field.get('description', ''))}"
-        f"<td>default {escape(str(field.get('default')))}"
+        f"<td>{'required' if name in required else escape(_default(field))}"
         for name, field in schema["properties"].items()
     )
     return f"<table>{rows}</table>"
+
+
+def _default(field: dict[str, Any]) -> str:
+    return f"default {json.dumps(field['default'])}" if field.get("default") is not None else ""
+
+
+# What JSON Schema calls a bound, and what a person does.
+_BOUNDS = {
+    "minimum": "at least {}",
+    "exclusiveMinimum": "above {}",
+    "maximum": "at most {}",
+    "minLength": "at least {} characters",
+    "maxLength": "at most {} characters",
+    "maxItems": "at most {}",
+}
+
+
+def _kind(field: dict[str, Any]) -> str:
+    """Return a field's type and bounds: `integer, at least 1`; alternatives in their order."""
+    if "anyOf" in field:
+        return " or ".join(_kind(one) for one in field["anyOf"])
+    if "enum" in field:
+        return " or ".join(json.dumps(value) for value in field["enum"])
+    kind = str(field.get("type", "object"))
+    if kind == "array":
+        kind = f"list of ({_kind(field['items'])})"
+    bounds = [said.format(field[name]) for name, said in _BOUNDS.items() if name in field]
+    return ", ".join([kind, *bounds])
 
 
 def _problems() -> str:

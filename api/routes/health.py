@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from api import VERSION
-from api.access import public
+from api.access import public, public_probe
 from api.parts import Keyring, service
 
 blueprint = Blueprint("health", __name__)
@@ -22,7 +22,7 @@ def health() -> Response:
 
 
 @blueprint.get("/ready")
-@public
+@public_probe
 def ready() -> tuple[Response, int]:
     """Able to serve: a model, a keyring, and Redis where limits cannot do without it."""
     parts = service()

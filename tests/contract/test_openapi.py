@@ -64,15 +64,27 @@ def test_the_parameters_that_an_operation_knows_are_in_the_document(document):
 
 
 def test_every_keyed_operation_names_its_refusals(document):
-    """401, 403, 429, 503 and the shape of their body."""
-    for operations in document["paths"].values():
+    """401, 403, 429, 503 and the shape of their body; a probe's 503 is an answer of its own."""
+    for path, operations in document["paths"].items():
         for operation in operations.values():
             assert operation["summary"]
             if "security" in operation:
                 assert {"200", "401", "403", "429", "503"} <= set(operation["responses"])
             for status, answer in operation["responses"].items():
                 if status != "200":
-                    assert set(answer["content"]) == {"application/problem+json"}
+                    answers = (path, status) == ("/ready", "503")
+                    kind = "application/json" if answers else "application/problem+json"
+                    assert set(answer["content"]) == {kind}
+
+
+def test_ready_says_no_as_the_document_says(bench, document):
+    """Both answers of /ready are described, and the 503 has the body of the 200."""
+    assert {"200", "503"} <= set(document["paths"]["/ready"]["get"]["responses"])
+    bench.app.extensions["quillgate"].lifecycle.drain(0)
+    refused = bench.client.get("/ready")
+    assert refused.status_code == 503
+    assert refused.mimetype == "application/json"
+    assert refused.get_json()["ready"] is False
 
 
 def test_a_public_operation_names_the_rate_of_an_address(bench, document, monkeypatch):
@@ -100,6 +112,22 @@ def test_the_page_shows_it_all_and_loads_nothing(bench, document):
         assert f"id={code}" in page.text
     assert "<script" not in page.text
     assert "src=" not in page.text
+
+
+def test_the_page_tells_types_and_bounds(bench):
+    """What /generate takes, down to the bounds, can be read without the JSON document."""
+    page = bench.client.get("/docs").text
+    for told in (
+        "<code>seed</code><td>integer, at least 0, at most 9223372036854775807 or null<td>",
+        "<code>temperature</code><td>number, at least 0, at most 2<td>",
+        "<code>top_p</code><td>number, above 0, at most 1 or null<td>",
+        "<code>prompt</code><td>string, at most 4000 characters<td>",
+        "<code>num_chars</code><td>integer, at least 1, at most 1000000000000<td>",
+    ):
+        assert told in page
+    assert "<code>tenant</code><td>string<td><td>required" in page
+    assert "default 0.8" in page
+    assert "None" not in page
 
 
 def test_the_document_is_plain_json(document):
