@@ -26,9 +26,11 @@ from typing import IO, Self
 from urllib.parse import quote
 
 from auth import redis_keeper
+from auth.private_home import private_home
 
 START_SECONDS = 30.0  # a long append-only file is read before the first answer
 PING_SECONDS = 1.0
+LOG = "redis.log"
 SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, with the final NUL
 
 
@@ -40,12 +42,20 @@ class EmbeddedRedis:
     """One user's hold on the shared server; `close` or the end of the process lets go of it."""
 
     def __init__(self, path: Path, hold: IO[bytes]) -> None:
-        self.url = f"unix://{quote(str(path))}"
+        self._path, self.url = path, f"unix://{quote(str(path))}"
         self._hold = hold
 
     def close(self) -> None:
         """Let go; the server stops soon after the last user did. Idempotent."""
         self._hold.close()
+
+    @property
+    def ended(self) -> bool:
+        """Say whether the server is gone although it is held: killed, or it crashed.
+
+        `ensure` starts it anew, with all that its file has.
+        """
+        return not _listens(self._path)
 
     def __enter__(self) -> Self:
         return self
@@ -56,8 +66,7 @@ class EmbeddedRedis:
 
 def ensure(home: Path) -> EmbeddedRedis:
     """Return a hold on the Redis of `home`, starting the server if nobody has."""
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory = home.resolve() / "redis"
+    directory = private_home(home).resolve() / "redis"
     _private_directory(directory)
     path = socket_path(directory)
     with _locked(directory / "start.lock"):
@@ -65,8 +74,7 @@ def ensure(home: Path) -> EmbeddedRedis:
         hold = _open_lock(directory / "users.lock")
         try:
             fcntl.flock(hold, fcntl.LOCK_SH)
-            if not _answers(path):
-                _start(directory, path)
+            _wait_for_answer(directory, path)
             os.set_inheritable(hold.fileno(), True)
         except BaseException:
             hold.close()
@@ -123,6 +131,19 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
+def _listens(path: Path) -> bool:
+    """Say whether there is a server at `path`, be it one that has no time to answer."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PING_SECONDS)
+        try:
+            client.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True
+        return True
+
+
 def _answers(path: Path) -> bool:
     """Say whether a server at `path` answers PING; false while it still loads its file."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -135,16 +156,15 @@ def _answers(path: Path) -> bool:
             return False
 
 
-def _start(directory: Path, path: Path) -> None:
-    log = directory / "redis.log"
+def _start(directory: Path, path: Path) -> subprocess.Popen[bytes]:
     command = [
         *(server_binary(), "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700"),
         *("--dir", str(directory), "--appendonly", "yes", "--save", "", "--daemonize", "no"),
-        *("--logfile", str(log), "--loglevel", "warning"),
+        *("--logfile", str(directory / LOG), "--loglevel", "warning"),
     ]
     # A session of its own, so that Ctrl-C reaches the users first; no inherited pipe, so that
     # whoever reads a user's output sees its end.
-    keeper = subprocess.Popen(  # noqa: S603 - our own file and the binary found above
+    return subprocess.Popen(  # noqa: S603 - our own file and the binary found above
         [sys.executable, "-I", redis_keeper.__file__, str(directory / "users.lock"), *command],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -152,15 +172,27 @@ def _start(directory: Path, path: Path) -> None:
         start_new_session=True,
         umask=0o077,
     )
+
+
+def _wait_for_answer(directory: Path, path: Path) -> None:
+    """Return when a server answers, started here if there is none.
+
+    One that listens and does not answer is busy: a second one would write the same file.
+    """
+    log, keeper = directory / LOG, None
     deadline = time.monotonic() + START_SECONDS
     while not _answers(path):
-        if keeper.poll() is not None:
-            raise EmbeddedRedisError(f"{command[0]} did not start: see {log}")
+        if keeper is None and not _listens(path):
+            keeper = _start(directory, path)
+        if keeper is not None and keeper.poll() is not None:
+            raise EmbeddedRedisError(f"redis-server did not start: see {log}")
         if time.monotonic() > deadline:
-            keeper.terminate()
+            if keeper is not None:
+                keeper.terminate()
             raise EmbeddedRedisError(
-                f"{command[0]} gave no answer in {START_SECONDS:.0f} s: see {log}"
+                f"redis-server gave no answer in {START_SECONDS:.0f} s: see {log}"
             )
         time.sleep(0.02)
-    # The keeper outlives this process; whoever started it neither waits for it nor is warned.
-    keeper.returncode = 0
+    if keeper is not None:
+        # It outlives this process; whoever started it neither waits for it nor is warned.
+        keeper.returncode = 0

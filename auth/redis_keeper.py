@@ -33,8 +33,13 @@ def keep(users_lock: Path, command: list[str]) -> int:
     with users_lock.open("rb") as users:
         # The command is the server binary that embedded_redis has just located.
         server = subprocess.Popen(command)  # noqa: S603
+
+        def on_child(number: int, frame: FrameType | None) -> None:
+            if server.poll() is not None:  # it may as well have been stopped, or go on
+                _leave(number, frame)
+
         signal.signal(signal.SIGTERM, _leave)
-        signal.signal(signal.SIGCHLD, _leave)
+        signal.signal(signal.SIGCHLD, on_child)
         try:
             if server.poll() is None:
                 fcntl.flock(users, fcntl.LOCK_EX)

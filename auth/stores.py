@@ -20,6 +20,7 @@ from auth.documents import Documents
 from auth.keyring_store import KeyringStore
 from auth.names import Names
 from auth.plans import Plan, load_plans
+from auth.private_home import private_home
 from auth.propagation import REQUEST_TIMEOUT_SECONDS, Propagation
 from auth.secrets import SecretStore
 from auth.users import UserStore
@@ -108,8 +109,7 @@ def open_secrets(settings: AuthSettings) -> SecretStore:
     if settings.gcp_project is None:
         from auth.secrets.file import FileSecretStore
 
-        settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return FileSecretStore(settings.home / "secrets")
+        return FileSecretStore(private_home(settings.home) / "secrets")
     from auth.secrets.google import GoogleSecretStore  # some 50 MB: only where it is used
 
     identity = None

@@ -19,16 +19,19 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 from types import FrameType
 
 import structlog
 
 from auth.config import AuthSettings, SettingsError, integer
-from auth.embedded_redis import EmbeddedRedisError, ensure
+from auth.embedded_redis import EmbeddedRedis, EmbeddedRedisError, ensure
 from auth.errors import AuthError
+from auth.private_home import private_home
 from auth.secrets import SecretStoreError
 from deploy.first_start import NewUser, first_start
 
@@ -88,10 +91,13 @@ def run(environ: Mapping[str, str], stop: threading.Event, received: list[int]) 
         if not is_free(port):
             raise LocalError(f"port {port} is in use: choose another with {name}=...")
 
-    settings.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_home(settings.home)
     with ExitStack() as exits:
         # Held until the end, so that Redis outlives both services.
-        redis_url = settings.redis_url or exits.enter_context(ensure(settings.home)).url
+        redis_url, look_after = settings.redis_url, _nobody
+        if redis_url is None:
+            redis = exits.enter_context(ensure(settings.home))
+            redis_url, look_after = redis.url, partial(revive, redis, settings.home)
         fresh = first_start(settings, redis_url)
         api_url = f"http://{HOST}:{ports['API_PORT']}"
         web_url = f"http://{HOST}:{ports['WEB_PORT']}"
@@ -110,7 +116,7 @@ def run(environ: Mapping[str, str], stop: threading.Event, received: list[int]) 
                 print(shown_once(fresh, api_url), flush=True)
         if ready:
             print(what_to_open(api_url, web_url, fresh), flush=True)
-            hold(children, stop)
+            hold(children, stop, look_after)
 
 
 def is_free(port: int) -> bool:
@@ -171,10 +177,22 @@ def wait_until_ready(children: list[Child], stop: threading.Event) -> bool:
     return True
 
 
-def hold(children: list[Child], stop: threading.Event) -> None:
+def hold(children: list[Child], stop: threading.Event, look_after: Callable[[], None]) -> None:
     """Return when `stop` is set; raise LocalError when a child ends by itself."""
     while not stop.wait(0.5):
         check(children)
+        look_after()
+
+
+def revive(redis: EmbeddedRedis, home: Path) -> None:
+    """Start a Redis of ours that was killed again, where the services look for it."""
+    if redis.ended:
+        ensure(home).close()  # `redis` still holds it
+        print("make run: Redis had ended and was started again", file=sys.stderr)
+
+
+def _nobody() -> None:
+    """A Redis of somebody else is theirs to look after."""
 
 
 def check(children: list[Child]) -> None:

@@ -18,6 +18,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 from auth.config import AuthSettings, SettingsError, choice, integer
+from auth.private_home import private_home
 
 MIN_SESSION_KEY_CHARS = 32
 MAX_PROXY_HOPS = 10  # as the API
@@ -113,7 +114,7 @@ def _session_key(env: Mapping[str, str], auth: AuthSettings) -> str:
 
 def _kept_session_key(path: Path) -> str:
     """Return the key in `path`, made on the first start; of two first starters one wins."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_home(path.parent)
     if not path.exists():
         own = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
         own.touch(mode=0o600)

@@ -143,6 +143,27 @@ def test_a_crashed_server_is_replaced_by_the_next_user(tmp_path):
     wait_until(lambda: not is_up(held.url))
 
 
+def test_a_busy_server_is_not_started_twice(tmp_path, monkeypatch):
+    """While the server has no time to answer, a new user waits or is told: two servers on one file
+    would ruin it."""
+    with ensure(tmp_path) as held:
+        with redis.Redis.from_url(held.url) as client:
+            server = client.info("server")
+        os.kill(server["process_id"], signal.SIGSTOP)
+        try:
+            monkeypatch.setattr(embedded_redis, "PING_SECONDS", 0.05)
+            monkeypatch.setattr(embedded_redis, "START_SECONDS", 0.3)
+            assert not held.ended
+            with pytest.raises(EmbeddedRedisError, match="gave no answer"):
+                ensure(tmp_path)
+        finally:
+            os.kill(server["process_id"], signal.SIGCONT)
+        monkeypatch.undo()
+        with ensure(tmp_path):
+            assert run_id(held.url) == server["run_id"]
+    wait_until(lambda: not is_up(held.url))
+
+
 def test_a_long_home_gets_a_short_socket(tmp_path):
     """A home too deep for a unix socket works, and every process finds the same short path."""
     home = tmp_path / ("deep" * 30) / "a home with spaces"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
 import socket
@@ -12,10 +13,13 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+import redis
 
 from auth.config import SettingsError
+from auth.embedded_redis import ensure
 from deploy import local
 from deploy.first_start import NewUser
+from tests.support.waiting import wait_until
 
 WAIT = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {WAIT}"
@@ -78,7 +82,25 @@ def test_a_child_that_ends_is_named_with_its_status():
     with pytest.raises(local.LocalError, match="python -m api ended with status 7"):
         local.wait_until_ready([ended], threading.Event())
     with pytest.raises(local.LocalError, match="status 7"):
-        local.hold([ended], threading.Event())
+        local.hold([ended], threading.Event(), lambda: None)
+
+
+def test_a_killed_redis_is_started_again(tmp_path, capsys):
+    """`make run` goes on with the same data at the same address, and says so once."""
+    with ensure(tmp_path) as held, redis.Redis.from_url(held.url) as client:
+        client.set("used", 7)
+        client.wait(0, 0)
+        local.revive(held, tmp_path)
+        assert capsys.readouterr().err == ""
+        server = client.info("server")
+        os.kill(server["process_id"], signal.SIGKILL)
+        wait_until(lambda: held.ended)
+        local.revive(held, tmp_path)
+        assert client.get("used") == b"7"
+        assert client.info("server")["run_id"] != server["run_id"]
+        local.revive(held, tmp_path)
+        assert capsys.readouterr().err == "make run: Redis had ended and was started again\n"
+    wait_until(lambda: held.ended)
 
 
 class Unready(BaseHTTPRequestHandler):
