@@ -2,7 +2,7 @@
 
 One process because there is one model and one scheduler; more capacity is more instances. Parser
 limits are far below the defaults, callers who are slow are cut (worker.py), and shut-down ends
-inside the 10 s that Cloud Run gives: 6 s for streams, 2 s in which kept-alive connections close.
+inside the 10 s that Cloud Run gives: 6 s for streams, 1 s to read their end, 1 s for what is owed.
 """
 
 from __future__ import annotations

@@ -1,11 +1,13 @@
-"""gunicorn's threaded worker, taught five things: to drain, to bound slow callers, to speak
-problem+json when HTTP itself is malformed, to end on Ctrl-C without waiting for streams, and to
-keep the threads that serve on one processor.
+"""gunicorn's threaded worker, taught six things: to drain, to bound slow callers, to hang up
+without waiting for them, to speak problem+json when HTTP itself is malformed, to end on Ctrl-C
+without waiting for streams, and to keep the threads that serve on one processor.
 
 Draining: SIGTERM turns new work away (503, the listener stays open so that the answer arrives)
 while running streams get `DRAIN_SECONDS` and their last event; only then does gunicorn's own
-shut-down begin. A caller who sends its head and body slower than `RECEIVE_SECONDS` altogether is
-cut off, so half-sent requests cannot hold the threads.
+shut-down begin. Whoever has not read all `LAST_SECONDS` later is cut off, so that what is owed to
+Redis and to the collector of spans is told before the process is killed. A caller who sends its
+head and body slower than `RECEIVE_SECONDS` altogether is cut off, so half-sent requests cannot hold
+the threads.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from flask import Flask
@@ -28,11 +30,13 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from api.errors import CONTENT_TYPE, ProblemError
 from api.guards import RECEIVED
+from api.hanging_up import HangingUp
 from api.ids import unique
 from api.one_processor import OneProcessor
 from api.parts import Service
 
-DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM; gunicorn lingers 2 s after this
+DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM, gunicorn's master after 9 s
+LAST_SECONDS = 1.0  # then: to read the last event, or to hear of the end of a kept connection
 INTERRUPT_SECONDS = 0.5
 RECEIVE_SECONDS = 5.0  # the whole head and body of one request
 SEND_SECONDS = 5  # one write to a caller who does not read
@@ -48,6 +52,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._receiving: dict[socket.socket, float] = {}  # until when a request must be read
+        self._answering: dict[socket.socket, None] = {}  # what a thread is at work on
+        self._hanging_up = HangingUp()
+        self._stop_by = float("inf")  # on the monotonic clock; kept connections end by then
         self._leaving = False
         self._parts: Service | None = None
         self._processor = OneProcessor()
@@ -113,9 +120,17 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             if self._parts is not None:
                 self._parts.lifecycle.drain(seconds)
         finally:
+            self._stop_by = time.monotonic() + LAST_SECONDS
             self.alive = False
             self._cut(lambda _deadline: True)
             self.method_queue.defer(lambda: None)  # wake the loop
+            time.sleep(LAST_SECONDS)
+            for connection in list(self._answering):
+                with contextlib.suppress(OSError):  # it went away by itself
+                    connection.shutdown(socket.SHUT_RDWR)  # a write that waits fails now
+
+    def _cap_keepalive(self, deadline: float) -> None:
+        super()._cap_keepalive(min(deadline, self._stop_by))
 
     # One processor
 
@@ -136,14 +151,30 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
         conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self._receiving[conn.sock] = time.monotonic() + RECEIVE_SECONDS
+        self._answering[conn.sock] = None
         try:
             return super().handle(conn)
         finally:
             self._receiving.pop(conn.sock, None)
+            self._answering.pop(conn.sock, None)
+
+    def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
+        """Keep the connection or close it, in the loop: nothing here may wait for a caller."""
+        if fs.cancelled() or fs.exception() is not None or fs.result():
+            super().finish_request(conn, fs)
+        else:
+            self._hanging_up.begin(self.poller, conn.sock, lambda: self._close(conn))
+        if not self.alive:
+            self._cap_keepalive(self._stop_by)
+
+    def _close(self, conn: TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()
 
     def murder_pending(self) -> None:
         """Runs at least once a second in gunicorn's loop."""
         super().murder_pending()
+        self._hanging_up.look(self.poller)
         self._processor.look()
         now = time.monotonic()
         self._cut(lambda deadline: deadline < now)

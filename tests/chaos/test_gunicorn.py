@@ -6,7 +6,9 @@ socket to the limiter is real.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import socket
 import threading
 import time
@@ -168,6 +170,58 @@ def test_a_body_cut_by_the_drain_is_told_of_the_drain(server):
     assert (status, json.loads(answer)["code"]) == (503, "draining")
     assert int(headers["retry-after"]) >= 1
     assert api.stop() == 0
+
+
+def test_a_drain_waits_for_nobody_beyond_its_time(server, redis_url):
+    """With a collector of spans that never answers, readers who never read and callers who keep
+    their connections, the process still ends by itself: every text is settled and told, in time."""
+    with socket.create_server(("127.0.0.1", 0)) as hole, contextlib.ExitStack() as held:
+        api = server(
+            SECONDS_PER_CHAR="0.0008",  # so that the buffers are full some seconds after SIGTERM
+            ALPHABET="\u2028",  # 6 bytes each on the wire
+            OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{hole.getsockname()[1]}",
+        )
+        kept = held.enter_context(socket.create_connection(("127.0.0.1", api.port)))
+        kept.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+        read_response(kept)
+        for _ in range(3):
+            unread = held.enter_context(socket.socket())
+            unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+            unread.connect(("127.0.0.1", api.port))
+            unread.sendall(request_for(num_chars=10_000, stream=True))
+        api.wait_until(lambda: len(api.events("generation.started")) == 3, "the streams")
+        started = time.monotonic()
+        api.terminate()
+        assert api.stop() == 0
+        assert time.monotonic() - started < 10
+    assert len(api.events("generation.settled")) == 3
+    assert "Worker exiting" in api.log, "it was killed before it had done all"
+
+
+def test_callers_who_do_not_hang_up_hold_nobody_up(server):
+    """Answers after which the connection ends are over for us, whatever their callers do then."""
+    api = server()
+    with contextlib.ExitStack() as held:
+        for _ in range(20):
+            caller = held.enter_context(socket.create_connection(("127.0.0.1", api.port)))
+            caller.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        started = time.monotonic()
+        assert api.get("/health").status_code == 200
+        assert time.monotonic() - started < 10  # 2 s for each of them, when the loop waited
+
+
+def test_an_answer_before_the_body_was_read_arrives(server):
+    """A body that is refused unread does not reset the connection under its answer."""
+    api = server()
+    body = b"x" * 200_000
+    head = request_for(num_chars=1).split(b"\r\n\r\n")[0]
+    head = re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % len(body), head)
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", api.port), timeout=20) as sock:
+            sock.sendall(head + b"\r\n\r\n" + body[:60_000])
+            time.sleep(0.1)
+            status, _, answer = read_response(sock)
+        assert (status, json.loads(answer)["code"]) == (413, "body_too_large")
 
 
 @pytest.mark.parametrize("stream", [True, False])
