@@ -2,7 +2,7 @@
 #   PYTHON=python3.12 make setup        another interpreter
 #   make setup TORCH_INDEX=URL          another index for torch, e.g. PyTorch's own for CPU builds
 #   make run API_PORT=8090 WEB_PORT=9000
-#   make image BASE_IMAGE=... IMAGE_BUILD_ARGS='--volume ...'
+#   make image BASE_IMAGE=... IMAGE_BUILD_ARGS='--volume ...' IMAGE_BUILDER=buildah
 
 PYTHON ?= python3
 TORCH ?= torch==2.13.0

@@ -2,9 +2,10 @@
 
 Uses docker, podman or buildah, whichever works here first (`IMAGE_BUILDER` chooses). What a build
 needs beside that comes from outside: `BASE_IMAGE` names a local base, `IMAGE_BUILD_ARGS` adds
-arguments, as for a package index that needs a mount. Started are the images' own commands, from
-their own file systems, read-only but for /tmp and the state's folder, as their own user. What does
-not hold is one line on stderr and exit status 1. Standard library only.
+arguments, as for a package index that needs a mount, and `IMAGE_RUN_ARGS` adds some to docker's or
+podman's `run`, as for another runtime. Started are the images' own commands, from their own file
+systems, read-only but for /tmp and the state's folder, as their own user. What does not hold is one
+line on stderr and exit status 1. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any, Protocol
 
 ROOT = Path(__file__).parents[1]
 TARGETS = ("web", "api")
+PROGRAMS = ("docker", "podman", "buildah")
 STATE = "/var/lib/quillgate"
 CHECK = ROOT / "deploy" / "image_check.py"
 CHECK_SECONDS = 300
@@ -74,13 +76,16 @@ class Engine:
 
     def config(self, image: str) -> Config:
         [told] = json.loads(called(self._program, "inspect", image, quiet=True))
-        return Config.read(told["Config"], told["Config"].get("Healthcheck"))
+        # docker has it within what the image says of itself, podman beside that.
+        health = told["Config"].get("Healthcheck") or told.get("Healthcheck")
+        return Config.read(told["Config"], health)
 
     def run(self, image: str, script: Path, arguments: list[str]) -> int:
         command = [
             *(self._program, "run", "--rm", "--interactive", "--read-only"),
             *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
             *("--tmpfs", "/tmp", "--tmpfs", f"{STATE}:mode=0700,uid=10001,gid=10001"),  # noqa: S108 - in the container
+            *shlex.split(os.environ.get("IMAGE_RUN_ARGS", "")),
             *("--entrypoint", "python", image, "-", *arguments),
         ]
         with script.open("rb") as source:
@@ -150,16 +155,22 @@ def called(*command: str, quiet: bool = False) -> str:
 
 
 def builder(wanted: str | None) -> Builder:
-    """Return what works here. Raise ImageError."""
-    for program in (wanted,) if wanted else ("docker", "podman", "buildah"):
+    """Return what works here; say of what stands before it why not. Raise ImageError."""
+    for program in (wanted,) if wanted else PROGRAMS:
         if shutil.which(program) is None:
             continue
         if program == "buildah":
             return Buildah()
-        # A client without its daemon is no builder.
-        if not subprocess.run([program, "info"], capture_output=True, check=False).returncode:
+        # A client without its engine is no builder.
+        asked = subprocess.run([program, "info"], capture_output=True, text=True, check=False)
+        if not asked.returncode:
             return Engine(program)
-    raise ImageError("install docker, podman or buildah (and start docker's daemon)")
+        said = asked.stderr.strip().splitlines()
+        why = said[-1] if said else f"`{program} info` ended with status {asked.returncode}"
+        print(f"image: {program} is installed and does not work: {why}", file=sys.stderr)
+    if wanted:
+        raise ImageError(f"IMAGE_BUILDER={wanted}: install it, or choose of {', '.join(PROGRAMS)}")
+    raise ImageError("install docker (and start its daemon), podman or buildah")
 
 
 def build(tool: Builder) -> None:
