@@ -5,6 +5,10 @@
 # only. No secret is copied, given as a build argument or written: everything of the sort is read
 # from Secret Manager (or from a mounted QUILLGATE_HOME) at run time.
 
+# By tag, so that a build of today has today's security updates of Debian and Python; the packages,
+# which are what changes under one's feet, are pinned by hash. Who needs the same base every time pins
+# it too: --build-arg BASE_IMAGE=docker.io/library/python@sha256:... (`docker buildx imagetools
+# inspect python:3.11-slim-bookworm` tells the digest), and then has to renew it.
 ARG BASE_IMAGE=docker.io/library/python:3.11-slim-bookworm
 
 # Packages are installed here and copied; the installer stays behind.
