@@ -17,7 +17,6 @@ from auth.changes import Entry
 from auth.directory import Directory
 from auth.errors import AdminRefusedError
 from auth.keyring import KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
-from auth.principal import Rotation
 from auth.propagation import LastUse, Propagation, PropagationUnavailableError
 from auth.views import DAY_SECONDS, audit_view, key_view
 
@@ -70,10 +69,12 @@ class KeyRecords:
             raise AdminRefusedError("Redis does not answer: only it knows if the secret was used")
         return None
 
-    def rotation_begun(self, record: KeyRecord, rotation: Rotation) -> None:
+    def rotation_begun(self, record: KeyRecord) -> None:
         """Have Redis know that it would hear of the new secret's first use, before there is one."""
-        seconds = rotation.deadline - self._context.now() + DAY_SECONDS
-        place = record.tenant, record.key_id, rotation.started_at
+        if record.rotation is None:
+            return
+        seconds = record.rotation.deadline - self._context.now() + DAY_SECONDS
+        place = record.tenant, record.key_id, record.rotation.started_at
         self._told(lambda propagation: propagation.rotation_begun(*place, seconds))
 
     def heard(self, records: Collection[KeyRecord]) -> Heard:

@@ -64,6 +64,7 @@ class KeyRotations:
         minted = stored(key, pepper_id, context.pepper(pepper_id), now)
         holder = None if by is None else parse(by)
         peppers = {one: context.pepper(one) for one in directory.pepper_ids} if holder else {}
+        begun: list[KeyRecord] = []
 
         def changed(record: KeyRecord) -> KeyRecord:
             if holder is not None:
@@ -83,10 +84,13 @@ class KeyRotations:
             if deadline_seconds == 0:
                 return replace(current, secrets=(new,), rotation=None)
             rotation = Rotation(begins, now + deadline_seconds, grace_seconds)
-            self._records.rotation_begun(record, rotation)
-            return replace(current, secrets=(current.secrets[-1], new), rotation=rotation)
+            rotating = replace(current, secrets=(current.secrets[-1], new), rotation=rotation)
+            begun[:] = [rotating]
+            return rotating
 
         view = {"key": key.reveal(), **self._records.change(key_id, "key.rotate", changed)}
+        for rotating in begun:  # nobody has the new secret yet: no use of it can come before
+            self._records.rotation_begun(rotating)
         return self._kept(view, forwarded_for, lambda _: key.reveal())
 
     def cancel(self, key_id: str, *, web_copy: bool = False) -> dict[str, Any]:
