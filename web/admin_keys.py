@@ -14,7 +14,7 @@ import streamlit as st
 
 from auth.principal import Scope
 from web.admin_desk import AdminDesk, table
-from web.admin_rows import Row, expiring, key_row, matching, unused
+from web.admin_rows import Row, expiring, key_row, matching, unused, used_chars
 from web.sentences import plain
 
 DAY_SECONDS = 86_400
@@ -34,9 +34,10 @@ def keys(desk: AdminDesk) -> None:
     with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
         _issue_form(desk, [str(tenant.get("tenant")) for tenant in owners])
     changing = st.expander("Rotate or revoke a key", icon=":material/key:")
-    found = desk.listed("keys")
+    tenants, found = desk.listed("tenants", "usage"), desk.listed("keys")
     if found is None:
         return
+    used = None if tenants is None else used_chars(tenants)
     usable = {
         str(key["key_id"]): key
         for key in found
@@ -45,11 +46,14 @@ def keys(desk: AdminDesk) -> None:
     with changing:
         _change_key_form(desk, usable)
     with listing:
-        _listing(desk, found, usable)
+        _listing(desk, found, usable, used)
 
 
 def _listing(
-    desk: AdminDesk, found: list[Mapping[str, Any]], usable: Mapping[str, Mapping[str, Any]]
+    desk: AdminDesk,
+    found: list[Mapping[str, Any]],
+    usable: Mapping[str, Mapping[str, Any]],
+    used: Mapping[str, int] | None,
 ) -> None:
     """Draw what to look for, and the keys that were found."""
     words = st.text_input("Search", placeholder="a name, a tenant, a state …")
@@ -61,7 +65,7 @@ def _listing(
         listed = [key for key in found if unused(key, UNUSED_DAYS, time.time())]
     elif which == _EXPIRING:
         listed = [key for key in found if expiring(key)]
-    rows = {str(key.get("key_id")): key_row(key) for key in listed}
+    rows = {str(key.get("key_id")): key_row(key, used) for key in listed}
     _key_table(desk, {name: row for name, row in rows.items() if matching([row], words)}, usable)
 
 

@@ -12,11 +12,13 @@ import streamlit as st
 
 from auth.plans import load_plans
 from web.admin_desk import AdminDesk, table
-from web.admin_rows import audit_row, refusal_rows, tenant_row, user_row
+from web.admin_rows import audit_row, matching, refusal_rows, tenant_row, user_row
 from web.sentences import plain
 
-AUDIT_RECORDS = 200
+AUDIT_RECORDS = 1000  # the most that the API lists
 LOAD_SECONDS = 2.0
+_ALL = "All"
+_KINDS = {_ALL: "", "Tenants": "tenant.", "Keys": "key.", "Users": "user."}
 _ASSIGNED = "keys_assigned"
 
 
@@ -97,8 +99,23 @@ def audit(desk: AdminDesk) -> None:
         if isinstance(verified, Mapping) and verified.get("whole") is True:
             st.success(f"The chain is whole: {verified.get('records')} records.")
     found = desk.listed("records", "audit", {"limit": str(AUDIT_RECORDS)})
-    if found is not None:
-        table([audit_row(record) for record in reversed(found)], "Nothing happened yet.")
+    if found is None:
+        return
+    # The records name keys by their id; where the names cannot be had, the ids are shown.
+    keys = {str(key.get("key_id")): key for key in desk.listed("keys") or ()}
+    words = st.text_input("Search", placeholder="a name, a tenant, an address …", key="audit_words")
+    kind = st.segmented_control("Which records", list(_KINDS), default=_ALL, required=True)
+    begins = _KINDS[kind or _ALL]
+    rows = [
+        audit_row(record, keys)
+        for record in reversed(found)
+        if str(record.get("action", "")).startswith(begins)
+    ]
+    table(matching(rows, words), "No record matches." if found else "Nothing happened yet.")
+    if len(found) == AUDIT_RECORDS:
+        st.caption(
+            f"These are the newest {AUDIT_RECORDS:,}; `python -m auth audit list` has them all."
+        )
 
 
 def _sparkline() -> dict[str, Any]:

@@ -62,32 +62,77 @@ def expiring(key: Mapping[str, Any]) -> bool:
     return key.get("state") == "active" and key.get("expires_in_days") is not None
 
 
-def key_row(key: Mapping[str, Any]) -> Row:
+def key_row(key: Mapping[str, Any], used: Mapping[str, int] | None = None) -> Row:
+    """Return a key's row; `used` are the characters of the last days by key id, if known."""
     scopes = key.get("scopes")
+    chars = None if used is None else used.get(str(key.get("key_id")), 0)
     return {
         "Name": _text(key.get("name")),
         "Tenant": _text(key.get("tenant")),
-        "Key": _text(key.get("masked") or key.get("key_id")),
         "Plan": _text(key.get("plan")),
-        "May": ", ".join(map(str, scopes)) if isinstance(scopes, list) else "",
         "State": "rotating" if key.get("rotation") else _text(key.get("state")),
+        "Characters (30 days)": "" if chars is None else f"{chars:,}",
         "Last used": day(key.get("last_used_at")) or "never",
         "Expires": day(key.get("expires_at")) or "never",
+        "Key": _text(key.get("masked") or key.get("key_id")),
+        "May": ", ".join(map(str, scopes)) if isinstance(scopes, list) else "",
     }
 
 
-def audit_row(record: Mapping[str, Any]) -> Row:
-    at = record.get("at")
+def used_chars(tenants: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """Return how many characters each key used, from what the API says of all tenants."""
+    found: dict[str, int] = {}
+    for tenant in tenants:
+        keys = tenant.get("keys")
+        for key_id, used in keys.items() if isinstance(keys, Mapping) else ():
+            chars = used.get("chars") if isinstance(used, Mapping) else None
+            if isinstance(chars, int):
+                found[str(key_id)] = chars
+    return found
+
+
+def audit_row(
+    record: Mapping[str, Any], keys: Mapping[str, Mapping[str, Any]] | None = None
+) -> Row:
+    """Return a record's row; `keys` by their id tell the names of those that it speaks of."""
+    keys = {} if keys is None else keys
+    at, action = record.get("at"), _text(record.get("action"))
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at)) if isinstance(at, int) else ""
+    actor, subject = _text(record.get("actor")), _text(record.get("subject"))
+    kind, _, who = actor.partition(":")
+    before, after = _object(record.get("before")), _object(record.get("after"))
+    told = {**before, **after}
+    of_key = action.startswith("key.")
+    names = told if of_key and told.get("name") else keys.get(subject, {}) if of_key else {}
+    tenant = subject if action.startswith("tenant.") else told.get("tenant") or names.get("tenant")
     return {
         "No.": _text(record.get("number")),
         "When (UTC)": moment,
-        "Who": _text(record.get("actor")),
-        "From": _text(record.get("address")),
-        "What": _text(record.get("action")),
-        "On": _text(record.get("subject")),
+        "Who": _text(keys[who].get("name")) if kind == "key" and who in keys else actor,
+        "What": action,
+        "On": _text(names.get("name")) or subject,
+        "Tenant": _text(tenant),
+        "Change": _change(before, after),
         "Note": _text(record.get("note")),
+        "From": _text(record.get("address")),
+        "Id": subject if of_key else "",
     }
+
+
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Return which plain values are others now; nothing for what is new or gone as a whole."""
+    if not before or not after:
+        return ""
+    changed = [
+        f"{name}: {before.get(name)} → {value}"
+        for name, value in after.items()
+        if value != before.get(name) and isinstance(value, str | int | bool | None)
+    ]
+    return ", ".join(changed)[:200]
 
 
 def matching(rows: Iterable[Row], words: str) -> list[Row]:

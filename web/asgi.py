@@ -16,6 +16,7 @@ from streamlit.runtime import exists as runtime_exists
 
 from web.compressed_static import CompressedStatic
 from web.logs import describe
+from web.page_posts import draft_route, script_routes
 from web.security_headers import SecurityHeaders, content_security_policy, streamlit_index
 from web.services import Housekeeping, Services
 from web.session_routes import session_routes
@@ -36,9 +37,17 @@ def create_app(services: Services) -> st.App:
 
     return st.App(
         SCRIPT,
-        routes=session_routes(services.sessions, services.known_browsers),
+        routes=[
+            *session_routes(services.sessions, services.known_browsers),
+            draft_route(services.sessions, services.visits),
+            *script_routes(),
+        ],
         middleware=[
-            Middleware(SecurityHeaders, policy=content_security_policy(streamlit_index())),
+            Middleware(
+                SecurityHeaders,
+                policy=content_security_policy(streamlit_index()),
+                allowed_hosts=services.settings.allowed_hosts,
+            ),
             Middleware(CompressedStatic),
         ],
         lifespan=lifespan,

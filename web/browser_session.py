@@ -74,13 +74,17 @@ def log_in(services: Services, username: str, password: str) -> None:
 
 def go_on(services: Services, account: Account) -> None:
     """Begin another session of the same person in this tab: their password is another one."""
-    _begin(services, services.desk.start(account))
+    before = services.sessions.read(st.session_state.get(_TOKEN) or _cookie())
+    token = services.desk.start(account)
+    session = services.sessions.read(token)
+    if before is not None and session is not None:
+        services.visits.move(before.login_id, session)
+    _begin(services, token)
 
 
 def log_out(services: Services, session: Session) -> None:
     """End this login everywhere, and what this tab remembers."""
     services.sessions.end(session)
-    services.runs.stop_login(session.login_id)
     known = st.session_state.get(_KNOWN)
     st.session_state.clear()
     st.session_state[_KNOWN] = known

@@ -1,7 +1,8 @@
 """Settings of the web app from the environment; a bad one stops the start with one line.
 
 Beside contract section 2, for running behind a proxy: HOST (default 127.0.0.1; a container sets
-0.0.0.0), CLIENT_ADDRESS_HEADER (a header that the proxy always sets, such as Fly-Client-IP).
+0.0.0.0), CLIENT_ADDRESS_HEADER (a header that the proxy always sets, such as Fly-Client-IP),
+ALLOWED_HOSTS (a comma list of host[:port] by which browsers may ask for the app; empty: any).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from auth.private_home import private_home
 
 MIN_SESSION_KEY_CHARS = 32
 MAX_PROXY_HOPS = 10  # as the API
+_HOST_AND_PORT = re.compile(r"([a-z0-9.-]{1,253}|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9-]{1,64}")
 
 __all__ = ["SettingsError", "WebSettings"]
@@ -37,8 +39,10 @@ class WebSettings:
     api_url: str
     session_key: str = field(repr=False)
     ended_file: Path | None  # where logouts are written down
+    visits_folder: Path | None  # where texts and fields of those who are logged in are
     client_address_header: str | None
     proxy_hops: int
+    allowed_hosts: frozenset[str]  # empty: any
     log_format: str
 
     @classmethod
@@ -53,6 +57,7 @@ class WebSettings:
             api_url=_api_url(env),
             proxy_hops=integer(env, "TRUSTED_PROXY_HOPS", 0, least=0, most=MAX_PROXY_HOPS),
             client_address_header=_header_name(env),
+            allowed_hosts=_hosts(env),
             log_format=choice(
                 env,
                 "LOG_FORMAT",
@@ -61,6 +66,7 @@ class WebSettings:
             ),
             session_key=_session_key(env, auth),
             ended_file=None if auth.gcp_project else auth.home / "web-ended-sessions.json",
+            visits_folder=None if auth.gcp_project else auth.home / "web-visits",
         )
 
 
@@ -93,6 +99,17 @@ def _header_name(env: Mapping[str, str]) -> str | None:
     if text and not _HEADER_NAME.fullmatch(text):
         raise SettingsError(f"CLIENT_ADDRESS_HEADER must be a header's name, not {text!r}")
     return text or None
+
+
+def _hosts(env: Mapping[str, str]) -> frozenset[str]:
+    given = [one.strip().lower() for one in (env.get("ALLOWED_HOSTS") or "").split(",")]
+    hosts = frozenset(one for one in given if one)
+    for host in sorted(hosts):
+        if not _HOST_AND_PORT.fullmatch(host):
+            raise SettingsError(
+                f"ALLOWED_HOSTS must be a comma list of host or host:port, and {host!r} is neither"
+            )
+    return hosts
 
 
 def _session_key(env: Mapping[str, str], auth: AuthSettings) -> str:

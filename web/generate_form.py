@@ -13,7 +13,7 @@ from typing import Any
 import streamlit as st
 
 from web.account_view import AccountView
-from web.form_fields import begin_with, fill, key_of, value_of
+from web.form_fields import begin_with, fill, key_of, start_of, value_of
 from web.key_facts import cost_line
 from web.request_form import (
     PRESETS,
@@ -23,6 +23,7 @@ from web.request_form import (
 )
 from web.sentences import plain
 from web.unknown_chars import mended, offer
+from web.visits import Visit
 
 LAST_SEED = "last_seed"  # that a text of this visit was written with
 _ASKED = "asked"  # what stood in the fields then
@@ -63,9 +64,13 @@ def set_settings(settings: Mapping[str, Any]) -> None:
     fill({**values, "compare": False})
 
 
+def begin_form(visit: Visit) -> None:
+    """Let a new tab begin with what the visit left in the fields."""
+    begin_with(_DEFAULTS, visit.fields)
+
+
 def form_as_it_stands(largest: int) -> Filled:
     """Return what is in the form, whether it is drawn already or not."""
-    begin_with(_DEFAULTS)
     names = ("prompt", "seed", "num_chars", "top_k", "top_p")
     fields = {name: value_of(name) for name in names} | {"max_num_chars": largest}
     first = check_form(temperature=value_of("temperature"), **fields)
@@ -95,6 +100,7 @@ def draw_prompt(problems: Mapping[str, str], unknown: Collection[str]) -> None:
     """Draw the prompt and, where the model does not know some of its characters, a way out."""
     st.text_area(
         "Prompt",
+        value=start_of("prompt"),
         key=key_of("prompt"),
         persist_state="session",
         height=160,
@@ -123,6 +129,7 @@ def draw_settings(largest: int, problems: Mapping[str, str]) -> None:
     with right:
         st.number_input(
             "Number of characters",
+            value=start_of("num_chars"),
             key=key_of("num_chars"),
             persist_state="session",
             step=50,
@@ -152,6 +159,7 @@ def _draw_seed() -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.text_input(
             "Seed",
+            value=start_of("seed"),
             key=key_of("seed"),
             persist_state="session",
             placeholder="random",
@@ -197,6 +205,7 @@ def _fill_now(values: Mapping[str, Any]) -> None:
 def _draw_temperature(name: str, key: str) -> None:
     st.number_input(
         name,
+        value=start_of(key),
         key=key_of(key),
         persist_state="session",
         step=0.1,
@@ -210,7 +219,7 @@ def _draw_more(problems: Mapping[str, str]) -> None:
     with left:
         st.number_input(
             "Top k",
-            value=None,
+            value=start_of("top_k"),
             key=key_of("top_k"),
             persist_state="session",
             step=1,
@@ -221,7 +230,7 @@ def _draw_more(problems: Mapping[str, str]) -> None:
     with right:
         st.number_input(
             "Top p",
-            value=None,
+            value=start_of("top_p"),
             key=key_of("top_p"),
             persist_state="session",
             step=0.05,
@@ -232,6 +241,7 @@ def _draw_more(problems: Mapping[str, str]) -> None:
         _draw_problem(problems, "top_p")
     st.toggle(
         "Compare two temperatures",
+        value=start_of("compare"),
         key=key_of("compare"),
         persist_state="session",
         help="Write two texts side by side, with the same seed.",

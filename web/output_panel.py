@@ -12,7 +12,8 @@ import streamlit as st
 
 from web import browser_session
 from web.api_client import ApiError
-from web.runs import Runs, RunState, RunView
+from web.run import RunState, RunView
+from web.runs import Runs
 from web.sentences import FIELD_LABELS, beside_fields, duration, plain, sentence
 from web.services import installed
 from web.texts import Text, ending, past_ending
@@ -26,10 +27,9 @@ _EXPLAINED = (422, 429)  # the person can help themselves; nobody needs to look 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A run that is shown, and the text that it goes on from."""
+    """A run that is shown."""
 
     run_id: str
-    before: str
     # The very look that the page drew its buttons from: a run that ended since then is a change
     # that the page must be drawn for again.
     at_start: RunView
@@ -54,7 +54,7 @@ def output_panels(
                 if isinstance(one, Panel):
                     view = runs.view(one.run_id)
                     if view is not None:
-                        _draw(view, one.before, marked=marked)
+                        _draw(view, marked=marked)
                         changed |= _phase(view) != _phase(one.at_start)
                 elif one is not None:
                     _draw_past(one)
@@ -121,7 +121,7 @@ def _phase(view: RunView) -> tuple[bool, bool]:
     return view.running, view.retry_in_seconds > 0
 
 
-def _draw(view: RunView, before: str, *, marked: bool) -> None:
+def _draw(view: RunView, *, marked: bool) -> None:
     if view.state is RunState.WAITING:
         st.progress(0.0, text="Waiting for the first characters …")
     elif view.state is RunState.WRITING:
@@ -130,8 +130,8 @@ def _draw(view: RunView, before: str, *, marked: bool) -> None:
         st.caption(ending(view))
     else:
         _draw_error(view, view.error, marked=marked)
-    if before or view.text:
-        _draw_text(before + view.text)
+    if view.before or view.text:
+        _draw_text(view.before + view.text)
 
 
 def _draw_text(text: str) -> None:

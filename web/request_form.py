@@ -85,7 +85,7 @@ def check_form(
 
 def _prompt(text: str) -> str | None:
     if len(text) > MAX_PROMPT_CHARS:
-        raise ValueError(f"At most {MAX_PROMPT_CHARS} characters; these are {len(text)}.")
+        raise ValueError(f"At most {MAX_PROMPT_CHARS:,} characters; these are {len(text):,}.")
     return text or None
 
 
@@ -107,13 +107,13 @@ def _temperature(number: float | None) -> float:
 
 def _num_chars(number: float | None, largest: int) -> int:
     if number is None or not 1 <= number <= largest or int(number) != number:
-        raise ValueError(f"A whole number from 1 to {largest}.")
+        raise ValueError(f"A whole number from 1 to {largest:,}.")
     return int(number)
 
 
 def _top_k(number: float | None) -> int | None:
     if number is not None and (not 1 <= number <= MAX_TOP_K or int(number) != number):
-        raise ValueError(f"A whole number from 1 to {MAX_TOP_K}, or empty for all.")
+        raise ValueError(f"A whole number from 1 to {MAX_TOP_K:,}, or empty for all.")
     return None if number is None else int(number)
 
 

@@ -1,4 +1,4 @@
-"""Generations under way: each a thread that reads the API, which pages look at and may stop.
+"""The generations under way: each a thread that reads the API, which pages look at and may stop.
 
 A run outlives the script runs that show it and ends with its text, its error, a Stop, its login or
 its tab: a sweep notices a tab that has been gone for 5 s, and the API then sees the disconnect. No
@@ -9,59 +9,21 @@ from __future__ import annotations
 
 import json
 import logging
-import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from web.accounts import Accounts
 from web.api_client import ApiClient, ApiError, GenerationCall
 from web.logs import describe
+from web.run import Run, RunState, RunView
 
 TAB_GRACE_SECONDS = 5.0  # a tab that reconnects is away for about 1.5 s
 FORGET_SECONDS = 180.0  # a finished run whose tab is gone; longer than a tab may reconnect
 SWEEP_SECONDS = 1.0
 _log = logging.getLogger(__name__)
-
-
-class RunState(StrEnum):
-    """Where a run stands; the last three are final."""
-
-    WAITING = "waiting"  # nothing has come yet
-    WRITING = "writing"
-    DONE = "done"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-
-@dataclass(frozen=True, slots=True)
-class RunView:
-    """A run as a page shows it."""
-
-    state: RunState
-    text: str
-    body: Mapping[str, Any]  # what was asked for
-    seconds: float  # since the start, or from start to end
-    summary: Mapping[str, Any]  # the API's `done` event; empty before
-    error: ApiError | None
-    retry_in_seconds: float  # of a refusal that named a time; 0 when it is over
-
-    @property
-    def num_chars(self) -> int:
-        """How many characters were asked for."""
-        return int(self.body["num_chars"])
-
-    @property
-    def running(self) -> bool:
-        return self.state in (RunState.WAITING, RunState.WRITING)
-
-    @property
-    def blocks_generating(self) -> bool:
-        """Tell whether the API would refuse another request now: a 429 not yet waited out."""
-        return self.error is not None and self.error.status == 429 and self.retry_in_seconds > 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,81 +32,6 @@ class Wait:
 
     error: ApiError
     seconds: float
-
-
-class Run:
-    """One generation. All methods may be called from any thread."""
-
-    def __init__(
-        self,
-        *,
-        tab: str,
-        login_id: str,
-        body: Mapping[str, Any],
-        call: GenerationCall,
-        now: float,
-    ) -> None:
-        self.run_id = secrets.token_urlsafe(9)
-        self.tab, self.login_id, self.body = tab, login_id, body
-        self._lock = threading.Lock()
-        self._call = call
-        self._parts: list[str] = []
-        self._state = RunState.WAITING
-        self._summary: Mapping[str, Any] = {}
-        self._error: ApiError | None = None
-        self._started = now
-        self._ended: float | None = None
-
-    def view(self, now: float) -> RunView:
-        with self._lock:
-            if len(self._parts) > 1:
-                self._parts = ["".join(self._parts)]
-            wait = self._error.retry_after_seconds if self._error else None
-            ended = self._ended
-            return RunView(
-                state=self._state,
-                text=self._parts[0] if self._parts else "",
-                body=self.body,
-                seconds=(now if ended is None else ended) - self._started,
-                summary=self._summary,
-                error=self._error,
-                retry_in_seconds=max(0.0, ended + wait - now)
-                if ended is not None and wait
-                else 0.0,
-            )
-
-    def add(self, text: str) -> None:
-        with self._lock:
-            if self._ended is None:
-                self._state = RunState.WRITING
-                self._parts.append(text)
-
-    def end(
-        self,
-        state: RunState,
-        now: float,
-        *,
-        summary: Mapping[str, Any] | None = None,
-        error: ApiError | None = None,
-    ) -> None:
-        """Enter a final state; the first one holds."""
-        with self._lock:
-            if self._ended is None:
-                self._state, self._ended = state, now
-                self._summary, self._error = summary or {}, error
-
-    def stop(self, now: float) -> None:
-        """End at once, keeping the text; the connection is cut, so the API notices."""
-        self.end(RunState.STOPPED, now)
-        self._call.close()
-
-    def replace_call(self, call: GenerationCall) -> bool:
-        """Let Stop reach another connection; False if the run was stopped meanwhile."""
-        with self._lock:
-            if self._ended is not None:
-                return False
-            self._call = call
-            return True
 
 
 class Runs:
@@ -156,9 +43,11 @@ class Runs:
         accounts: Accounts,
         *,
         tab_is_open: Callable[[str], bool],
+        at_end: Callable[[Run, RunView], None] = lambda _run, _view: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._api, self._accounts, self._clock = api, accounts, clock
+        self._at_end = at_end
         self._tab_is_open = tab_is_open
         self._lock = threading.Lock()
         self._runs: dict[str, Run] = {}
@@ -172,21 +61,35 @@ class Runs:
         tab: str,
         login_id: str,
         body: Mapping[str, Any],
+        before: str = "",
         beside: str | None = None,
     ) -> str:
-        """Begin a generation and return its id.
+        """Begin a generation and return its id; `before` is the text that it goes on from.
 
-        The tab's earlier runs end and are forgotten, but for the one that it is to run beside.
+        The tab's earlier runs end and are forgotten, but for the one that it is to run beside and
+        those that another tab watches too.
         """
         now = self._clock()
         call = self._api.generation()
-        run = Run(tab=tab, login_id=login_id, body=dict(body), call=call, now=now)
+        run = Run(
+            username=username,
+            tab=tab,
+            login_id=login_id,
+            body=dict(body),
+            before=before,
+            call=call,
+            now=now,
+            at_end=self._at_end,
+        )
+        earlier = []
         with self._lock:
-            earlier = [
-                held for held in self._runs.values() if held.tab == tab and held.run_id != beside
-            ]
-            for held in earlier:
-                del self._runs[held.run_id]
+            for held in list(self._runs.values()):
+                if held.run_id == beside:
+                    continue
+                held.tabs.discard(tab)
+                if not held.tabs:
+                    earlier.append(held)
+                    del self._runs[held.run_id]
             self._runs[run.run_id] = run
             self._tab_seen[tab] = now
         for held in earlier:
@@ -199,6 +102,14 @@ class Runs:
     def view(self, run_id: str | None) -> RunView | None:
         run = self._runs.get(run_id or "")
         return None if run is None else run.view(self._clock())
+
+    def watch(self, run_ids: Iterable[str], tab: str) -> None:
+        """Let another tab keep these runs going: a page that was loaded anew, for one."""
+        with self._lock:
+            for run_id in run_ids:
+                if run := self._runs.get(run_id):
+                    run.tabs.add(tab)
+                    self._tab_seen[tab] = self._clock()
 
     def wait_of(self, username: str) -> Wait | None:
         """Return how long a 429 still holds for this person, in whatever tab it came."""
@@ -224,18 +135,20 @@ class Runs:
         """Stop the runs of tabs that are gone, and forget the old ones."""
         now = self._clock()
         with self._lock:
-            runs = list(self._runs.values())
-        for tab in {run.tab for run in runs}:
+            runs = {run: tuple(run.tabs) for run in self._runs.values()}
+        for tab in {tab for tabs in runs.values() for tab in tabs}:
             if self._tab_is_open(tab):
                 self._tab_seen[tab] = now
-        for run in runs:
-            away = now - self._tab_seen.get(run.tab, now)
+        for run, tabs in runs.items():
+            away = now - max(self._tab_seen.get(tab, now) for tab in tabs)
             if away >= TAB_GRACE_SECONDS and run.view(now).running:
                 run.stop(now)
             if away >= FORGET_SECONDS:
                 with self._lock:
                     self._runs.pop(run.run_id, None)
-                    self._tab_seen.pop(run.tab, None)
+        with self._lock:
+            watching = {tab for run in self._runs.values() for tab in run.tabs}
+            self._tab_seen = {tab: at for tab, at in self._tab_seen.items() if tab in watching}
 
     def keep_swept(self, stop: threading.Event) -> None:
         """Sweep every second until `stop` is set, then stop every run."""

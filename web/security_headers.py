@@ -1,8 +1,9 @@
 """Every answer carries the security headers; what Streamlit offers to strangers is closed.
 
 Pure ASGI around the whole app: it adds headers to HTTP answers, answers 404 for Streamlit's
-metrics and remote control, and refuses a WebSocket that a page of another origin opens. It needs
-nothing that could fail after the start.
+metrics and remote control, and refuses a WebSocket that a page of another origin opens, or that is
+asked for by a name that is not ours, where ours are known. It needs nothing that could fail after
+the start.
 """
 
 from __future__ import annotations
@@ -70,8 +71,10 @@ def streamlit_index() -> str:
 class SecurityHeaders:
     """ASGI middleware."""
 
-    def __init__(self, app: AsgiApp, policy: str) -> None:
-        self._app = app
+    def __init__(
+        self, app: AsgiApp, policy: str, allowed_hosts: frozenset[str] = frozenset()
+    ) -> None:
+        self._app, self._allowed_hosts = app, allowed_hosts
         self._headers = [
             (b"content-security-policy", policy.encode()),
             (b"x-content-type-options", b"nosniff"),
@@ -86,7 +89,9 @@ class SecurityHeaders:
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket" and not _same_origin(scope):
+        if scope["type"] == "websocket" and not (
+            _same_origin(scope) and _is_allowed_host(scope, self._allowed_hosts)
+        ):
             await receive()
             await send({"type": "websocket.close", "code": 1008})  # before accepting: HTTP 403
             return
@@ -124,6 +129,14 @@ def _same_origin(scope: Scope) -> bool:
     # Behind a proxy that does not say so, TLS looks like none here: only the other way is foreign.
     in_clear = page.scheme != "https" and is_https(headers, scope.get("scheme", ""))
     return page.netloc == headers.get("host") and not in_clear
+
+
+def _is_allowed_host(scope: Scope, allowed: frozenset[str]) -> bool:
+    """Tell whether the browser asked for a name of ours: another's may lead here as well.
+
+    For WebSockets alone, without which a page shows nothing: health checks ask by address.
+    """
+    return not allowed or _header_map(scope).get("host", "").lower() in allowed
 
 
 def _header_map(scope: Scope) -> dict[str, str]:

@@ -18,10 +18,13 @@ from web.config import WebSettings
 from web.key_rotation import KeyRotation
 from web.known_browsers import KnownBrowsers
 from web.login import LoginDesk
+from web.run import Run, RunView
 from web.runs import Runs
 from web.sessions import Sessions
+from web.texts import text_of
 from web.throttle import LoginThrottle
 from web.user_api import UserApi
+from web.visits import Visits
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Services:
     key_rotation: KeyRotation
     account_views: AccountViews
     runs: Runs
+    visits: Visits
 
 
 def build(
@@ -54,6 +58,18 @@ def build(
     sessions = Sessions(settings.session_key, ended_file=settings.ended_file, clock=wall_clock)
     api = api or ApiClient(settings.api_url)
     user_api = UserApi(api, accounts)
+    account_views = AccountViews(user_api, clock)
+    visits = Visits(settings.visits_folder, has_ended=sessions.has_ended, clock=wall_clock)
+
+    def keep_text(run: Run, view: RunView) -> None:
+        """Keep what came, whether or not a page still looks; something was used, too."""
+        account_views.forget(run.username)
+        if view.text:
+            at = time.strftime("%H:%M UTC", time.gmtime(wall_clock()))
+            visits.add_text(run.login_id, text_of(run.run_id, view, at))
+
+    runs = Runs(api, accounts, tab_is_open=tab_is_open, at_end=keep_text, clock=clock)
+    sessions.when_ended += [runs.stop_login, visits.end]
     return Services(
         settings=settings,
         accounts=accounts,
@@ -63,8 +79,9 @@ def build(
         api=api,
         user_api=user_api,
         key_rotation=KeyRotation(user_api, accounts),
-        account_views=AccountViews(user_api, clock),
-        runs=Runs(api, accounts, tab_is_open=tab_is_open, clock=clock),
+        account_views=account_views,
+        runs=runs,
+        visits=visits,
     )
 
 

@@ -7,7 +7,6 @@ restart; where that file cannot be written they are remembered until the process
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -19,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from itsdangerous import BadData, URLSafeSerializer
+
+from web.private_file import write_private
 
 LIFETIME_SECONDS = 8 * 3600
 TICKET_SECONDS = 30
@@ -64,6 +65,7 @@ class Sessions:
         ended_file: Path | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.when_ended: list[Callable[[str], None]] = []  # told the id of a login that ended
         self._serializer = URLSafeSerializer(
             signing_key, salt="quillgate-session", signer_kwargs={"digest_method": hashlib.sha256}
         )
@@ -102,6 +104,12 @@ class Sessions:
             self._ended = {k: until for k, until in self._ended.items() if until > now}
             self._ended[session.login_id] = session.expires_at
             self._write_ended()
+        for tell in self.when_ended:
+            tell(session.login_id)
+
+    def has_ended(self, login_id: str) -> bool:
+        """Tell whether a login was ended before its time."""
+        return login_id in self._ended
 
     def ticket(self, token: str) -> str:
         """Return a ticket that fetches `token` once, soon, over HTTP: scripts set no cookies."""
@@ -148,12 +156,7 @@ class Sessions:
     def _write_ended(self) -> None:
         if self._ended_file is None:
             return
-        partial = self._ended_file.with_suffix(".partial")
         try:
-            with contextlib.suppress(FileNotFoundError):
-                partial.unlink()
-            partial.touch(mode=0o600, exist_ok=False)
-            partial.write_text(json.dumps(self._ended), encoding="utf-8")
-            partial.replace(self._ended_file)
+            write_private(self._ended_file, json.dumps(self._ended))
         except OSError:
             _log.warning("a logout could not be written down; it holds until this process ends")

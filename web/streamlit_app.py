@@ -53,6 +53,8 @@ st.html(STYLE)
 # Before the page, which may stop halfway: the cookie waits for none of that.
 with st.container(key="call"):
     browser_session.send_pending_call(services)
+    script = "draft.js" if inside else "focus.js"
+    st.html(f'<script src="/assets/{script}"></script>', unsafe_allow_javascript=True)
 if recognised is None:
     page = st.navigation(login_pages(), position="hidden")
 elif recognised[1].must_change_password:

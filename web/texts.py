@@ -1,15 +1,16 @@
-"""The texts of a visit: what was asked, what came, how it ended; kept with the tab alone.
+"""The texts of a visit: what was asked, what came, how it ended; `web.visits` keeps them.
 
-Plain values, so that they can stand in Streamlit's session state. Pure.
+Plain values, so that they can be written as JSON. Pure.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from web.runs import RunState, RunView
+from web.run import RunState, RunView
 
 KEPT = 20
 _SETTINGS = ("prompt", "seed", "temperature", "num_chars", "top_k", "top_p")
@@ -22,14 +23,14 @@ _ENDINGS = {
 Text = dict[str, Any]
 
 
-def text_of(run_id: str, before: str, view: RunView, at: str) -> Text:
-    """Return an ended run as a text; `before` is what it went on from, `at` the time of day."""
+def text_of(run_id: str, view: RunView, at: str) -> Text:
+    """Return an ended run as a text; `at` is the time of day."""
     summary = view.summary
     reason = str(summary.get("finish_reason")) if view.state is RunState.DONE else view.state.value
     return {
         "id": run_id,
         "at": at,
-        "before": before,
+        "before": view.before,
         "text": view.text,
         "settings": {name: view.body[name] for name in _SETTINGS if name in view.body},
         "model": str(summary.get("model") or ""),
@@ -73,22 +74,32 @@ def ending(view: RunView) -> str:
         if isinstance(used.get(name), int | float)
     ]
     if stopped:  # the API had written a little more than came, and says nothing to who has gone
-        return " · ".join([*parts, f"cost about {len(view.text):,}"])
+        return _line([*parts, f"cost about {len(view.text):,}"])
     usage = view.summary.get("usage")
     charged = usage.get("charged_chars") if isinstance(usage, Mapping) else None
     if isinstance(charged, int):
         parts.append(f"cost {charged:,}")
-    return " · ".join(parts)
+    return _line(parts)
 
 
 def past_ending(text: Text) -> str:
     """Return the same for a text of this visit that is shown again."""
     settings = text["settings"]
     asked = settings.get("num_chars", 0)
-    return (
-        f"from {text['at']} · {len(text['text']):,} of {asked:,} characters"
-        f" · seed {settings.get('seed')} · temperature {settings.get('temperature')}"
+    return _line(
+        [
+            f"from {text['at']}",
+            f"{len(text['text']):,} of {asked:,} characters",
+            f"seed {settings.get('seed')}",
+            f"temperature {settings.get('temperature')}",
+        ]
     )
+
+
+def _line(parts: Iterable[str]) -> str:
+    """Join what is told, so that no line breaks before a number or a unit."""
+    told = " · ".join(parts).replace(" s ·", "\u00a0s ·")
+    return re.sub(r"\b(seed|temperature|cost|about) (?=\d)", "\\1\u00a0", told)
 
 
 def as_json(text: Text) -> str:

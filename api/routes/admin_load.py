@@ -6,6 +6,7 @@ is 503 while they cannot be read.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,7 @@ from api.admission import account
 from api.errors import FieldError, ProblemError
 from api.guards import acting_admin
 from api.limits.limiter import LimiterUnavailableError
-from api.limits.usage import by_day, total
+from api.limits.usage import by_day, by_key, total
 from api.parts import service
 from api.routes.usage import day_asked
 from auth.principal import Scope
@@ -50,7 +51,9 @@ def load() -> Response:
 @blueprint.get("/usage")
 @requires(Scope.ADMIN)
 def usage() -> Response:
-    """Tell what each tenant used on each of the last 30 days (UTC), the oldest first."""
+    """Tell what each tenant used on each of the last 30 days (UTC), the oldest first, and what
+    each of its keys used in them.
+    """
     parts = service()
     account(parts)
     last = datetime.fromtimestamp(parts.clock(), UTC).date()
@@ -72,6 +75,7 @@ def usage() -> Response:
                 "chars": [used[day].chars if day in used else 0 for day in days],
                 "requests": total(rows).requests,
                 "refused": total(rows).refused,
+                "keys": {key_id: asdict(used) for key_id, used in by_key(rows).items()},
             }
         )
     return jsonify({"from": first.isoformat(), "to": last.isoformat(), "tenants": tenants})

@@ -14,7 +14,7 @@ def test_a_prompt_that_is_too_long_stays_in_its_field_and_is_told(told_api, adas
     characters as people see them, also those that a computer counts double."""
     adas_tab.set("Prompt", "🪶" * 4001)
     adas_tab.button("Generate Text").click()
-    adas_tab.sees("At most 4000 characters; these are 4001.")
+    adas_tab.sees("At most 4,000 characters; these are 4,001.")
     assert told_api.generations() == []
     prompt = "שלום 🪶\n" * 571 + "end"
     assert len(prompt) == 4000

@@ -10,9 +10,13 @@ from tests.support.slow_line import SlowLine
 pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 
 
-@pytest.fixture(scope="module")
-def line(adas_context):
-    return SlowLine(adas_context)
+@pytest.fixture
+def line(adas_tab):
+    laid = SlowLine(adas_tab.context)
+    adas_tab.open()
+    adas_tab.button("Generate Text").wait_for()
+    adas_tab.idle()
+    return laid
 
 
 @pytest.fixture

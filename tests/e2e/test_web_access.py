@@ -72,6 +72,40 @@ def test_axe_finds_nothing_grave_on_any_page(web_world, answers, open_tab, axe, 
     assert tab.complaints == []
 
 
+def test_the_login_needs_no_mouse(web_world, told_api, open_tab):
+    """The cursor is in Username on arrival, Tab leads to Password, and Enter logs in; what failed
+    can be typed again from there."""
+    tab = open_tab(web_world.server.url)
+
+    def focused() -> str:
+        return tab.page.evaluate("document.activeElement.getAttribute('aria-label')") or ""
+
+    tab.until(lambda: focused() == "Username")
+    assert not tab.page.get_by_text("Press Enter").is_visible()  # it would lie across the field
+    for password in ("wrong", web_world.home.ada.password):
+        tab.field("Username").press("Control+a")
+        tab.page.keyboard.type(web_world.home.ada.name)
+        tab.page.keyboard.press("Tab")
+        assert focused() == "Password"
+        tab.page.keyboard.press("Control+a")
+        tab.page.keyboard.type(password)
+        tab.page.keyboard.press("Enter")
+        if password == "wrong":
+            tab.sees("Username or password is not right.")
+            tab.idle()
+    tab.button("Generate Text").wait_for()
+    tab.idle()
+    order = []
+    for _ in range(60):
+        tab.page.keyboard.press("Tab")
+        order.append(tab.page.evaluate("document.activeElement.textContent.trim()") or focused())
+        if "More" in order[-1]:
+            break
+    wanted = ["Prompt", "Generate Text", "Seed", "Temperature", "Number of characters", "More"]
+    found = [next(at for at, seen in enumerate(order) if name in seen) for name in wanted]
+    assert found == sorted(found)
+
+
 def test_a_phone_has_everything_without_scrolling_sideways(
     web_server, web_world, answers, open_tab
 ):

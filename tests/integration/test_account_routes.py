@@ -263,6 +263,7 @@ def test_an_admin_sees_the_load_and_each_tenants_days(live_api, admin_key):
     used = live_api.server.get("/v1/admin/usage", admin_key).json()["tenants"]
     mine = next(one for one in used if one["tenant"] == issued["tenant"])
     assert (len(mine["chars"]), mine["chars"][-1], mine["requests"]) == (30, 7, 1)
+    assert mine["keys"][issued["key_id"]] == {"chars": 7, "requests": 1, "refused": 0}
 
 
 def test_an_admin_keeps_the_web_users(live_api, admin_key):

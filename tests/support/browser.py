@@ -107,21 +107,10 @@ class Tab:
         self.idle()
 
     def compare(self) -> None:
-        """Unfold "More" and switch the comparison on.
-
-        The machine clicks while the fold still moves: then a click may hit nothing, and is made
-        again.
-        """
+        """Unfold "More" and switch the comparison on."""
         self.page.get_by_text("More", exact=True).click()
-        second = self.field("Second temperature", "spinbutton")
-
-        def is_on() -> bool:
-            if not second.is_visible():
-                self.page.get_by_text("Compare two temperatures").click()
-                self.page.wait_for_timeout(3000)
-            return second.is_visible()
-
-        self.until(is_on)
+        self.page.get_by_text("Compare two temperatures").click()
+        self.field("Second temperature", "spinbutton").wait_for()
         self.idle()
 
     def text(self) -> str:

@@ -72,4 +72,5 @@ def generate(app: AppTest, label: str = "Generate Text") -> AppTest:
 
 
 def captions(app: AppTest) -> str:
-    return " | ".join(caption.value for caption in app.caption)
+    """Return the captions, with plain spaces for those at which no line breaks."""
+    return " | ".join(caption.value for caption in app.caption).replace("\u00a0", " ")

@@ -213,28 +213,15 @@ def open_tab(browser: Browser) -> Iterator[Callable[..., Tab]]:
         context.close()
 
 
-@pytest.fixture(scope="module")
-def adas_context(browser: Browser, web_world: WebWorld) -> Iterator[BrowserContext]:
-    """Yield a browser window in which ada is logged in, for a file's tests that do not log out."""
-    context = browser.new_context()
-    tab = Tab(context, web_world.server.url)
-    tab.open()
-    tab.log_in(web_world.home.ada.name, web_world.home.ada.password)
-    tab.button("Generate Text").wait_for()
-    tab.until(tab.session_cookie)
-    tab.page.close()
-    yield context
-    context.close()
-
-
 @pytest.fixture
 def adas_tab(
-    adas_context: BrowserContext, web_server: WebServer, told_api: FakeApi
-) -> Iterator[Tab]:
-    """Yield a new tab of that window, on the start page."""
-    tab = Tab(adas_context, web_server.url)
-    tab.open()
+    open_tab: Callable[..., Tab], web_world: WebWorld, web_server: WebServer, told_api: FakeApi
+) -> Tab:
+    """Return a window in which ada has just logged in, on the start page: a visit of its own."""
+    ada = web_world.home.ada
+    tab = open_tab(web_server.url)
+    tab.log_in(ada.name, ada.password)
     tab.button("Generate Text").wait_for()
+    tab.until(tab.session_cookie)
     tab.idle()
-    yield tab
-    tab.page.close()
+    return tab

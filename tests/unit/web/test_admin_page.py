@@ -193,6 +193,26 @@ def test_the_audit_can_be_verified(admin_api):
     assert "12 records" in press(_admin("Audit"), "Verify the chain").success[0].value
 
 
+def test_the_audit_is_searched_by_name_and_by_kind(admin_api):
+    """A key is found by its name, though the record has its id alone."""
+    key = KEYS["keys"][0]
+    admin_api.answers["GET /v1/admin/audit"] = {
+        "records": [
+            {"number": 1, "action": "tenant.add", "subject": "acme"},
+            {"number": 2, "action": "key.revoke", "subject": key["key_id"]},
+            {"number": 3, "action": "key.revoke", "subject": "another"},
+        ]
+    }
+    app = _admin("Audit")
+    assert list(app.dataframe[0].value["No."]) == ["3", "2", "1"]
+    app.button_group[0].set_value("Keys").run()
+    assert list(app.dataframe[0].value["No."]) == ["3", "2"]
+    field(app, "Search").set_value(key["name"].upper()).run()
+    assert list(app.dataframe[0].value["No."]) == ["2"]
+    field(app, "Search").set_value("nobody").run()
+    assert app.info[0].value == "No record matches."
+
+
 @pytest.mark.parametrize("tab", ["Load", "Tenants", "Keys", "Users", "Audit"])
 def test_an_admins_key_without_the_scope_gets_a_sentence(admin_api, tab):
     """The web app's role is not enough: the API has its own word."""
@@ -204,10 +224,10 @@ def test_an_admins_key_without_the_scope_gets_a_sentence(admin_api, tab):
 
 
 def test_only_the_open_panel_asks_the_api(admin_api):
-    """A list of keys is read from the secret store: nobody waits for it unasked."""
+    """Lists are read from the secret store: nobody waits for those of another panel."""
     _admin("Audit")
     asked = {call.path for call in admin_api.calls if "/admin/" in call.path}
-    assert asked == {"/v1/admin/audit?limit=200"}
+    assert asked == {"/v1/admin/audit?limit=1000", "/v1/admin/keys"}
 
 
 def test_the_load_is_told_in_numbers_and_reasons(admin_api):

@@ -1,6 +1,6 @@
 """The admin's lists read well and search in everything that they show."""
 
-from web.admin_rows import audit_row, entries, key_row, matching, tenant_row
+from web.admin_rows import audit_row, entries, key_row, matching, tenant_row, used_chars
 
 KEY = {
     "key_id": "7kTq2mXw9ZpA",
@@ -34,6 +34,43 @@ def test_tenants_and_audit_records_are_rows_too():
     assert tenant_row({"tenant": "acme", "plan": "free", "state": "active"})["Plan"] == "free"
     row = audit_row({"number": 3, "at": 0, "actor": "cli:ada", "action": "key.issue"})
     assert (row["No."], row["When (UTC)"], row["Who"]) == ("3", "1970-01-01 00:00:00", "cli:ada")
+
+
+def test_an_audit_record_tells_names_and_what_changed():
+    """Of the key that it is about, also one that is not listed any more, and of who did it."""
+    keys = {"AAAAAAAAAAAA": KEY, "BBBBBBBBBBBB": {"name": "root's", "tenant": "house"}}
+    record = {
+        "actor": "key:BBBBBBBBBBBB",
+        "action": "key.revoke",
+        "subject": "AAAAAAAAAAAA",
+        "before": {"state": "active", "scopes": ["generate"]},
+        "after": {"state": "revoked", "scopes": []},
+    }
+    row = audit_row(record, keys)
+    assert (row["Who"], row["On"], row["Tenant"], row["Id"]) == (
+        "root's",
+        KEY["name"],
+        KEY["tenant"],
+        "AAAAAAAAAAAA",
+    )
+    assert row["Change"] == "state: active → revoked"
+    gone = {**record, "before": None, "after": {"name": "gone", "tenant": "acme"}}
+    row = audit_row(gone, {})
+    assert (row["Who"], row["On"], row["Tenant"], row["Change"]) == (
+        "key:BBBBBBBBBBBB",
+        "gone",
+        "acme",
+        "",
+    )
+    assert audit_row({"action": "tenant.add", "subject": "acme"}, keys)["Tenant"] == "acme"
+
+
+def test_a_key_shows_what_it_used_where_that_is_known():
+    """Nothing is not the same as not known."""
+    tenants = [{"keys": {KEY["key_id"]: {"chars": 1200}, "odd": 7}}, {"keys": None}]
+    assert key_row(KEY, used_chars(tenants))["Characters (30 days)"] == "1,200"
+    assert key_row(KEY, {})["Characters (30 days)"] == "0"
+    assert key_row(KEY)["Characters (30 days)"] == ""
 
 
 def test_a_search_finds_rows_that_hold_every_word():

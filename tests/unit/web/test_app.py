@@ -81,6 +81,7 @@ def test_a_generation_shows_its_text_literally_and_how_it_ended(fake_api):
     assert [code.value for code in app.code] == [fake_api.behaviour.text]
     assert "finished · 47 of 47 characters" in captions(app)
     assert "seed 42" in captions(app)
+    assert any("seed\u00a042 · temperature\u00a00.8" in told.value for told in app.caption)
     assert fake_api.generations()[0].body == {
         "prompt": "Once",
         "seed": 42,
@@ -298,8 +299,8 @@ def test_test_connection_tells_each_step(fake_api):
         assert words in shown
 
 
-def test_no_page_shows_or_keeps_the_key(users, fake_api):
-    """Not in any element, and not in the session's state, also after a generation."""
+def test_no_page_shows_or_keeps_the_key(users, fake_api, parts):
+    """Not in any element, the session's state or what is kept of a visit, after generating too."""
     app = generate(log_in())
     press(app, "Test Connection")
     for page in ("app_pages/usage.py", "app_pages/my_key.py", "app_pages/generate.py"):
@@ -308,8 +309,11 @@ def test_no_page_shows_or_keeps_the_key(users, fake_api):
         assert users.key not in str(app)
     state = app.session_state._state.filtered_state
     assert state["panels"]
-    assert state["texts"]
     assert users.key not in repr(app.session_state._state._state)
+    session, _ = parts.desk.recognise(state["_session_token"])
+    visit = repr(parts.visits.of(session))
+    assert "Shall I compare" in visit
+    assert users.key not in visit
     # Nothing that is kept leads to a key either: plain values and what Test Connection saw.
     kept = {type(value) for value in state.values()}
     assert kept <= {str, int, float, bool, dict, list, type(None)}

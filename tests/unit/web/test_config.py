@@ -34,6 +34,7 @@ def test_without_settings_it_listens_on_this_machine_alone(home):
         ("WEB_SESSION_KEY", "short"),
         ("TRUSTED_PROXY_HOPS", "-1"),
         ("CLIENT_ADDRESS_HEADER", "bad header"),
+        ("ALLOWED_HOSTS", "https://web.example"),
         ("LOG_FORMAT", "xml"),
         ("SECRETS", "vault"),
     ],

@@ -129,7 +129,12 @@ def test_regenerate_changes_the_seed_alone_and_same_again_nothing(fake_api):
     assert third == second
 
 
-def test_the_visits_texts_can_be_brought_back(fake_api):
+def _visit(parts, app):
+    session, _ = parts.desk.recognise(app.session_state["_session_token"])
+    return parts.visits.of(session)
+
+
+def test_the_visits_texts_can_be_brought_back(fake_api, parts):
     """Restore shows an earlier text and puts its settings into the form; Forget all clears."""
     app = log_in()
     field(app, "Prompt").set_value("first")
@@ -139,7 +144,8 @@ def test_the_visits_texts_can_be_brought_back(fake_api):
     fake_api.behaviour = Behaviour(text="other ")
     generate(app)
     assert [shown[:10] for shown in field(app, "Text").options] == ["other othe", "Shall I co"]
-    field(app, "Text").set_value(app.session_state["texts"][1]["id"]).run()
+    earlier = _visit(parts, app).texts[1]["id"]
+    field(app, "Text").set_value(earlier).run()
     press(app, "Restore")
     assert field(app, "Prompt").value == "first"
     assert field(app, "Seed").value == seed

@@ -12,10 +12,10 @@ def _page() -> None:
     import streamlit as st
 
     from web.output_panel import Panel, output_panels
-    from web.runs import RunState, RunView
+    from web.run import RunState, RunView
 
     def look(state: RunState) -> RunView:
-        return RunView(state, "", {"num_chars": 200}, 0.1, {}, None, 0.0)
+        return RunView(state, "", {"num_chars": 200}, "", 0.1, {}, None, 0.0)
 
     class EndedSince:
         """The run as it is a moment after the page looked."""
@@ -25,7 +25,7 @@ def _page() -> None:
 
     draws = st.session_state["draws"] = st.session_state.get("draws", 0) + 1
     page_saw = look(RunState.WRITING if draws == 1 else RunState.DONE)
-    output_panels(EndedSince(), [Panel("run", "", page_saw)])  # type: ignore[arg-type]  # all it asks for
+    output_panels(EndedSince(), [Panel("run", page_saw)])  # type: ignore[arg-type]  # all it asks for
 
 
 @pytest.fixture

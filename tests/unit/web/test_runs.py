@@ -9,7 +9,8 @@ from tests.support.waiting import wait_until
 from tests.support.web_parts import Clock
 from web.accounts import Accounts
 from web.api_client import ApiClient, Timeouts
-from web.runs import FORGET_SECONDS, TAB_GRACE_SECONDS, Runs, RunState
+from web.run import RunState
+from web.runs import FORGET_SECONDS, TAB_GRACE_SECONDS, Runs
 
 BODY = {"num_chars": 60, "stream": True}
 
@@ -33,8 +34,8 @@ def runs(fake_api, users, clock, open_tabs):
         run.stop(0.0)
 
 
-def _start(runs, body=BODY, tab="tab", login_id="login"):
-    return runs.start(username="ada", tab=tab, login_id=login_id, body=body)
+def _start(runs, body=BODY, tab="tab", login_id="login", **more):
+    return runs.start(username="ada", tab=tab, login_id=login_id, body=body, **more)
 
 
 def _until(runs, run_id, holds):
@@ -149,6 +150,68 @@ def test_a_gone_tab_ends_its_run_after_a_few_seconds_and_is_forgotten_later(
     clock.now += FORGET_SECONDS
     runs.sweep()
     assert runs.view(run_id) is None
+
+
+def test_nothing_is_left_of_two_runs_side_by_side_whose_tab_is_gone(
+    runs, fake_api, clock, open_tabs
+):
+    """Both are forgotten, and so is the tab: a process that runs for weeks does not grow."""
+    fake_api.behaviour = Behaviour(stall_after_events=1)
+    first = _start(runs)
+    second = _start(runs, beside=first)
+    _until(runs, second, lambda v: v.text)
+    open_tabs.clear()
+    clock.now += FORGET_SECONDS
+    runs.sweep()
+    assert [runs.view(first), runs.view(second)] == [None, None]
+    assert not runs._tab_seen
+
+
+def test_a_page_that_was_loaded_anew_keeps_its_run_going(runs, fake_api, clock, open_tabs):
+    """The tab of before is gone; the run goes on for as long as the new one is there."""
+    fake_api.behaviour = Behaviour(stall_after_events=1)
+    run_id = _start(runs)
+    _until(runs, run_id, lambda v: v.text)
+    open_tabs.clear()
+    open_tabs.add("reloaded")
+    runs.watch([run_id, "unknown"], "reloaded")
+    clock.now += 100
+    runs.sweep()
+    assert runs.view(run_id).running
+    open_tabs.clear()
+    clock.now += TAB_GRACE_SECONDS
+    runs.sweep()
+    assert not runs.view(run_id).running
+
+
+def test_a_tab_that_begins_anew_leaves_what_another_watches(runs, fake_api, open_tabs):
+    """A second tab shows what the first one writes; its own text ends nothing there."""
+    fake_api.behaviour = Behaviour(stall_after_events=1)
+    shared = _start(runs)
+    _until(runs, shared, lambda v: v.text)
+    runs.watch([shared], "second tab")
+    own = _start(runs, tab="second tab")
+    assert runs.view(shared).running
+    assert runs.view(own).running
+    _start(runs)
+    assert runs.view(shared) is None
+
+
+def test_what_ends_is_told_before_anybody_sees_it_ended(fake_api, users):
+    """A page that draws an ended run finds its text among those of the visit; each is told once."""
+    told = []
+
+    def at_end(run, view):
+        threading.Event().wait(0.1)
+        told.append((run.login_id, view.before, view.text, view.state))
+
+    api = ApiClient(fake_api.url, Timeouts(1.0, 30.0, 30.0, 1.0))
+    runs = Runs(api, Accounts(users), tab_is_open=lambda _tab: True, at_end=at_end)
+    run_id = _start(runs, before="Once ")
+    _until(runs, run_id, lambda v: not v.running)
+    assert told == [("login", "Once ", fake_api.behaviour.text[:60], RunState.DONE)]
+    runs.stop(run_id)
+    assert len(told) == 1
 
 
 def test_a_logout_ends_the_logins_runs_in_every_tab_and_no_other(runs, fake_api):

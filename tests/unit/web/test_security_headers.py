@@ -18,7 +18,7 @@ async def _inner(scope, receive, send):
     await send({"type": "http.response.body", "body": b"inner"})
 
 
-def _ask(kind="http", path="/", headers=(), scheme="http"):
+def _ask(kind="http", path="/", headers=(), scheme="http", hosts=frozenset()):
     sent = []
 
     async def receive():
@@ -28,7 +28,7 @@ def _ask(kind="http", path="/", headers=(), scheme="http"):
         sent.append(message)
 
     scope = {"type": kind, "path": path, "headers": list(headers), "scheme": scheme}
-    asyncio.run(SecurityHeaders(_inner, "the policy")(scope, receive, send))
+    asyncio.run(SecurityHeaders(_inner, "the policy", hosts)(scope, receive, send))
     return sent
 
 
@@ -96,6 +96,19 @@ def test_only_our_own_page_opens_a_websocket(origin, accepted):
     headers = [(b"host", b"web.example")] + ([(b"origin", origin)] if origin is not None else [])
     sent = _ask("websocket", headers=headers)
     assert sent[0]["type"] == ("websocket.accept" if accepted else "websocket.close")
+
+
+@pytest.mark.parametrize(
+    ("host", "accepted"),
+    [(b"web.example", True), (b"WEB.example", True), (b"web.example:1", False), (b"evil", False)],
+)
+def test_only_by_our_own_names_is_a_websocket_opened(host, accepted):
+    """A foreign name that was made to lead here gets no page; health checks by address go on."""
+    hosts = frozenset({"web.example", "localhost:8501"})
+    headers = [(b"host", host), (b"origin", b"http://" + host)]
+    sent = _ask("websocket", headers=headers, hosts=hosts)
+    assert sent[0]["type"] == ("websocket.accept" if accepted else "websocket.close")
+    assert _ask(headers=headers, hosts=hosts)[0]["status"] == 200
 
 
 def test_a_page_in_clear_opens_no_websocket_behind_https():

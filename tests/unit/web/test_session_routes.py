@@ -8,8 +8,10 @@ from starlette.applications import Starlette
 
 from tests.support.web_parts import Clock
 from web.known_browsers import KnownBrowsers
+from web.page_posts import draft_route, script_routes
 from web.session_routes import session_routes
 from web.sessions import LIFETIME_SECONDS, Sessions
+from web.visits import Visits
 
 OURS = {"X-Requested-With": "quillgate"}
 
@@ -20,8 +22,15 @@ def sessions():
 
 
 @pytest.fixture
-def client(sessions):
-    return _Client(Starlette(routes=session_routes(sessions, KnownBrowsers("k" * 40))))
+def visits():
+    return Visits(clock=Clock())
+
+
+@pytest.fixture
+def client(sessions, visits):
+    routes = session_routes(sessions, KnownBrowsers("k" * 40))
+    routes += [draft_route(sessions, visits), *script_routes()]
+    return _Client(Starlette(routes=routes))
 
 
 class _Client:
@@ -120,6 +129,34 @@ def test_a_browser_that_is_known_stays_the_one_it_is(client, sessions):
     known = _start(client, sessions).headers.get_list("set-cookie")[1].partition(";")[0]
     again = _start(client, sessions, OURS | {"Cookie": known})
     assert len(again.headers.get_list("set-cookie")) == 1
+
+
+def test_a_draft_is_kept_for_who_is_logged_in_and_for_nobody_else(client, sessions, visits):
+    """Only in a visit that has begun, from a page of ours, and no longer than a browser sends."""
+    token = sessions.start("ada", "v1")
+    session, cookie = sessions.read(token), {"Cookie": f"quillgate={token}"}
+
+    def post(headers, prompt):
+        answer = client.post("/session/draft", json={"prompt": prompt}, headers=headers)
+        return answer.status_code, visits.of(session).fields.get("prompt")
+
+    assert post(OURS | cookie, "early") == (204, None)
+    visits.keep(session, {"prompt": ["", 3]}, [])
+    assert post(cookie, "foreign") == (403, ["", 3])
+    assert post(OURS, "stranger") == (403, ["", 3])
+    assert post(OURS | cookie, 7) == (204, ["", 3])
+    assert post(OURS | cookie, "x" * 70_000) == (204, ["", 3])
+    assert post(OURS | cookie, "KING:\n\u201c") == (204, ["KING:\n\u201c", 3])
+    sessions.end(session)
+    assert post(OURS | cookie, "late")[0] == 403
+
+
+@pytest.mark.parametrize("name", ["call.js", "draft.js", "focus.js"])
+def test_scripts_are_served_as_what_they_are(client, name):
+    """Under our own address, so that the policy for scripts needs no exception."""
+    answer = client.get(f"/assets/{name}")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith("text/javascript")
 
 
 def test_a_dead_sessions_cookie_is_cleared(client, sessions):

@@ -1,0 +1,15 @@
+// Posts the prompt when the page goes: what was typed last has not been sent anywhere yet.
+(() => {
+  if (window.quillgateDraft) return;
+  window.quillgateDraft = true;
+  addEventListener("pagehide", () => {
+    const prompt = document.querySelector(".st-key-ask textarea")?.value;
+    if (prompt === undefined) return;
+    fetch("/session/draft", {
+      method: "POST",
+      keepalive: true, // the page that sends it is gone before the answer
+      headers: { "Content-Type": "application/json", "X-Requested-With": "quillgate" },
+      body: JSON.stringify({ prompt }),
+    });
+  });
+})();
