@@ -16,13 +16,12 @@ from auth.api_key import ApiKey, digest
 from auth.changes import Entry
 from auth.directory import Directory
 from auth.errors import AdminRefusedError
-from auth.keyring import KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
+from auth.keyring import PEPPER_ENDED, KeyRecord, KeyRing, KeyState, StoredSecret, shard_of
 from auth.propagation import LastUse, Propagation, PropagationUnavailableError
 from auth.views import DAY_SECONDS, audit_view, key_view
 
 REPEAT = "repeat the command within 7 days, or it comes back to life"
 NOT_HEARD = "Redis does not answer: last uses, and revocations not written yet, are not shown"
-PEPPER_ENDED = "pepper ended"
 ROTATE = "a key whose pepper ended is refused: `keys rotate` gives it a secret under the new one"
 
 

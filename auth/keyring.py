@@ -43,6 +43,9 @@ class KeyState(StrEnum):
     REVOKED = "revoked"
 
 
+PEPPER_ENDED = "pepper ended"  # shown for an active key that cannot be proven until it is rotated
+
+
 @dataclass(frozen=True, slots=True)
 class StoredSecret:
     """What is kept of one secret of a key; `tail` is the end of the whole key, for people."""

@@ -12,9 +12,10 @@ from typing import Any
 
 import streamlit as st
 
+from auth.keyring import PEPPER_ENDED
 from auth.principal import Scope
 from web.admin_desk import AdminDesk, table
-from web.admin_rows import Row, expiring, key_row, matching, unused, used_chars
+from web.admin_rows import Row, expiring, key_row, matching, used_chars
 from web.sentences import plain
 
 DAY_SECONDS = 86_400
@@ -41,7 +42,7 @@ def keys(desk: AdminDesk) -> None:
     usable = {
         str(key["key_id"]): key
         for key in found
-        if key.get("key_id") and key.get("state") == "active"
+        if key.get("key_id") and key.get("state") in ("active", PEPPER_ENDED)
     }
     with changing:
         _change_key_form(desk, usable)
@@ -62,7 +63,8 @@ def _listing(
     )
     listed = found
     if which == _UNUSED:
-        listed = [key for key in found if unused(key, UNUSED_DAYS, time.time())]
+        # The API knows how far back last uses are known: what it cannot know is not on its list.
+        listed = desk.listed("keys", query={"unused_days": str(UNUSED_DAYS)}) or []
     elif which == _EXPIRING:
         listed = [key for key in found if expiring(key)]
     rows = {str(key.get("key_id")): key_row(key, used) for key in listed}

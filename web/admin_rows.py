@@ -51,12 +51,6 @@ def refusal_rows(refused: Any) -> list[Row]:
     return [{"Refused": code, "Times": count} for count, code in sorted(found, reverse=True)]
 
 
-def unused(key: Mapping[str, Any], days: int, now: float) -> bool:
-    """Tell whether an active key was not used for so long."""
-    last = key.get("last_used_at") or key.get("created_at")
-    return key.get("state") == "active" and isinstance(last, int) and last <= now - days * 86_400
-
-
 def expiring(key: Mapping[str, Any]) -> bool:
     """Tell whether an active key expires soon, as the API warns of it."""
     return key.get("state") == "active" and key.get("expires_in_days") is not None

@@ -78,7 +78,7 @@ class FakeApi:
         self.behaviour = Behaviour()
         self.accepted_keys: set[str] | None = None  # None: any
         self.account: dict[str, Any] = account()
-        self.answers: dict[str, Any] = {}  # "GET /path" -> a document, or a Refusal
+        self.answers: dict[str, Any] = {}  # "GET /path", ?query and all -> a document, or a Refusal
         self.calls: list[Call] = []
         self.disconnects = 0
         self.finished = 0
@@ -167,7 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _prepared(self, api: FakeApi) -> None:
         path = self.path.partition("?")[0]
-        answer = api.answers.get(f"{self.command} {path}", Refusal(404, "not_found"))
+        prepared = api.answers.get(f"{self.command} {path}", Refusal(404, "not_found"))
+        answer = api.answers.get(f"{self.command} {self.path}", prepared)
         if isinstance(answer, Refusal):
             self._refuse(answer)
         else:

@@ -259,6 +259,7 @@ def test_keys_are_found_by_words_by_disuse_and_by_expiry(admin_api):
     soon = {"key_id": "DDDDDDDDDDDD", "name": "soon", "expires_in_days": 3, "created_at": 2**33}
     keys = [{**one, "state": "active"} for one in (old, soon)]
     admin_api.answers["GET /v1/admin/keys"] = {"keys": keys}
+    admin_api.answers["GET /v1/admin/keys?unused_days=30"] = {"keys": keys[:1]}
     app = _admin("Keys")
     for chosen, found in (("Unused for 30 days", ["old"]), ("Expiring", ["soon"])):
         _which(app).set_value(chosen)
@@ -267,6 +268,17 @@ def test_keys_are_found_by_words_by_disuse_and_by_expiry(admin_api):
     _which(app).set_value("All")
     field(app, "Search").set_value("SOON").run()
     assert list(app.dataframe[0].value["Name"]) == ["soon"]
+
+
+def test_no_key_is_called_unused_while_nobody_knows(admin_api):
+    """An admin revokes by that list: the API's sentence stands in its place."""
+    why = "Nobody can say which were not used"
+    admin_api.answers["GET /v1/admin/keys?unused_days=30"] = Refusal(409, "conflict", detail=why)
+    app = _admin("Keys")
+    _which(app).set_value("Unused for 30 days")
+    app.run()
+    assert [why in one.value for one in app.error] == [True]
+    assert not app.dataframe
 
 
 def test_a_user_is_added_with_a_password_that_is_shown_once(admin_api):
