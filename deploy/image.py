@@ -84,7 +84,8 @@ class Engine:
         command = [
             *(self._program, "run", "--rm", "--interactive", "--read-only"),
             *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
-            *("--tmpfs", "/tmp", "--tmpfs", f"{STATE}:mode=0700,uid=10001,gid=10001"),  # noqa: S108 - in the container
+            # A volume without a name has the owner and the rights of the image's folder.
+            *("--tmpfs", "/tmp", "--volume", STATE),  # noqa: S108 - in the container
             *shlex.split(os.environ.get("IMAGE_RUN_ARGS", "")),
             *("--entrypoint", "python", image, "-", *arguments),
         ]

@@ -92,13 +92,13 @@ def test_gcloud_knows_each_command_and_flag(calls, tmp_path):
     if gcloud is None:
         return  # the test above holds that a shell reads them; the rest takes gcloud
     # What stands after `--` is ssh's.
-    asked = [
+    asked = {
         shlex.join(["gcloud", *(call[: call.index("--")] if "--" in call else call)])
         for found in calls.values()
         for call in found
-    ]
+    }
     commands = tmp_path / "commands.json"
-    commands.write_text(json.dumps([{"command_string": line} for line in asked]))
+    commands.write_text(json.dumps([{"command_string": line} for line in sorted(asked)]))
     done = subprocess.run(
         [gcloud, "meta", "lint-gcloud-commands", f"--commands-file={commands}", "--serialize"],
         env={**os.environ, "CLOUDSDK_CONFIG": str(tmp_path), "CLOUDSDK_CORE_DISABLE_PROMPTS": "1"},
