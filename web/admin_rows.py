@@ -121,10 +121,12 @@ def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Return which plain values are others now; nothing for what is new or gone as a whole."""
     if not before or not after:
         return ""
+    plain = str | int | bool | None
     changed = [
         f"{name}: {before.get(name)} → {value}"
         for name, value in after.items()
-        if value != before.get(name) and isinstance(value, str | int | bool | None)
+        if value != before.get(name)
+        and all(isinstance(v, plain) for v in (value, before.get(name)))
     ]
     return ", ".join(changed)[:200]
 

@@ -43,8 +43,8 @@ def test_an_audit_record_tells_names_and_what_changed():
         "actor": "key:BBBBBBBBBBBB",
         "action": "key.revoke",
         "subject": "AAAAAAAAAAAA",
-        "before": {"state": "active", "scopes": ["generate"]},
-        "after": {"state": "revoked", "scopes": []},
+        "before": {"state": "active", "scopes": ["generate"], "rotation": [1, 2]},
+        "after": {"state": "revoked", "scopes": [], "rotation": None},
     }
     row = audit_row(record, keys)
     assert (row["Who"], row["On"], row["Tenant"], row["Id"]) == (
