@@ -24,6 +24,7 @@ CLOUD_PROGRAMS = {
     "gcloud",
     "fly",
     "curl",
+    "unset",
     "export",
     "printf",
     "sed",
