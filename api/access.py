@@ -7,13 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from flask import Flask, current_app, request
+from flask import Flask
 
-from api.errors import ProblemError
 from api.schemas import Body
 from auth.principal import Scope
+
+if TYPE_CHECKING:
+    from api.call import Call
+
+# The view of a plain request: the document to answer with, or None if it is not so plain after all.
+Whole = Callable[["Call"], dict[str, Any] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +34,7 @@ class Access:
     while_draining: bool = False
     by_address: bool = False  # each address may call it at a rate of its own
     probe: bool = False  # its 503 is an answer with a body like that of its 200, no problem
+    whole: Whole | None = None  # how front.py answers it without Flask, where it may
 
     @property
     def generates(self) -> bool:
@@ -63,6 +69,7 @@ def requires(
     body: type[Body] | None = None,
     body_required: bool = True,
     query: Iterable[str] = (),
+    whole: Whole | None = None,
 ) -> Callable[[V], V]:
     """Only a good key may call it, with the scope if one is named."""
     access = Access(
@@ -72,6 +79,7 @@ def requires(
         body=body,
         body_required=body_required,
         query=frozenset(query),
+        whole=whole,
     )
 
     def declare(view: V) -> V:
@@ -81,15 +89,8 @@ def requires(
     return declare
 
 
-def current_access() -> Access:
-    access = access_of(current_app, request.endpoint or "")
-    if access is None:
-        raise ProblemError("not_found", reason="the route declares no access policy")
-    return access
-
-
 def access_of(app: Flask, endpoint: str) -> Access | None:
-    access: Access | None = getattr(app.view_functions[endpoint], "access", None)
+    access: Access | None = getattr(app.view_functions.get(endpoint), "access", None)
     return access
 
 

@@ -11,22 +11,21 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from flask import Flask, Response, g, request
+from flask import Flask, Response
 from flask_cors import CORS
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from api import guards
 from api.access import check_policies
 from api.config import Settings
-from api.errors import CONTENT_TYPE, ProblemError
 from api.expiry import EXPIRES_HEADER
+from api.front import Front
 from api.gpt.request import GenerationMode
 from api.idempotency import HEADER as IDEMPOTENCY_KEY
 from api.idempotency import REPLAYED
 from api.lifecycle import Engine, Lifecycle, ModelUnusableError
 from api.limits.limiter import LimiterEvent, RedisLimiter
-from api.parts import Keyring, Limiter, Service, service
+from api.parts import Keyring, Limiter, Service
 from api.routes import admin as admin_routes
 from api.routes import (
     admin_limits,
@@ -44,10 +43,6 @@ from api.throttle import Throttle
 from api.tracing import NoTracing, OtlpTracing, Tracing
 from auth.admin import Admin
 from auth.audit import Actor
-from auth.errors import AdminRefusedError, MalformedDocumentError, UnknownNameError
-from auth.principal import Scope
-from auth.propagation import PropagationUnavailableError
-from auth.secrets import SecretStoreError
 
 BLUEPRINTS = (
     health.blueprint,
@@ -99,15 +94,10 @@ def create_app(
     app.json.sort_keys = False  # type: ignore[attr-defined] # the default provider has it
     app.url_map.strict_slashes = True
     app.url_map.merge_slashes = False  # a redirect would be an answer nobody documented
-    if settings.trusted_proxy_hops:
-        app.wsgi_app = ProxyFix(  # type: ignore[method-assign] # the documented way to wrap
-            app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0, x_host=0, x_prefix=0
-        )
     metrics = metrics or Metrics()
     metrics.watch_keyring(keyring)
     lifecycle = Lifecycle(load_engine=load_engine, keyring=keyring)
     metrics.watch_model(lambda: lifecycle.model_check)
-    guards.register(app)  # before flask-limiter, whose hook runs after ours
     app.extensions["quillgate"] = Service(
         settings=settings,
         keyring=keyring,
@@ -126,10 +116,12 @@ def create_app(
         monotonic=monotonic,
         started_at=int(clock()),
     )
+    front = app.extensions["quillgate.front"] = Front(app)
     for blueprint in BLUEPRINTS:
         app.register_blueprint(blueprint)
-    _register_errors(app)
     check_policies(app)
+    front.answer_here(app)
+    app.wsgi_app = front  # type: ignore[method-assign] # the documented way to wrap
     if settings.cors_origins:
         CORS(
             app,
@@ -145,6 +137,10 @@ def create_app(
             max_age=600,
         )
         app.after_request(_vary_by_origin)
+    if settings.trusted_proxy_hops:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign] # as above
+            app.wsgi_app, x_for=settings.trusted_proxy_hops, x_proto=0, x_host=0, x_prefix=0
+        )
     return app
 
 
@@ -152,76 +148,6 @@ def _vary_by_origin(response: Response) -> Response:
     """Say to every cache that another origin may get another answer."""
     response.vary.add("Origin")
     return response
-
-
-def _register_errors(app: Flask) -> None:
-    app.register_error_handler(ProblemError, _problem)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(AdminRefusedError, _admin_refused)
-    app.register_error_handler(SecretStoreError, _store_away)
-    app.register_error_handler(MalformedDocumentError, _store_away)
-    app.register_error_handler(PropagationUnavailableError, _redis_away)
-    app.register_error_handler(Exception, _unforeseen)
-
-
-def _problem(error: ProblemError) -> Response:
-    parts = service()
-    parts.metrics.problems.labels(code=error.code).inc()
-    g.problem = error
-    return Response(
-        error.body(g.request_id),
-        status=error.status,
-        headers=error.headers,
-        content_type=CONTENT_TYPE,
-    )
-
-
-_HTTP_CODES = {
-    400: "bad_request",
-    404: "not_found",
-    405: "method_not_allowed",
-    411: "length_required",
-    413: "body_too_large",
-    415: "unsupported_media_type",
-}
-
-
-def _http_error(error: HTTPException) -> Response:
-    """Turn what Flask and Werkzeug raise into one of our problems."""
-    code = _HTTP_CODES.get(error.code or 500)
-    if code is None:
-        return _unforeseen(error)
-    headers = {}
-    if isinstance(error, MethodNotAllowed) and error.valid_methods:
-        headers["Allow"] = ", ".join(sorted(error.valid_methods))
-    return _problem(ProblemError(code, headers=headers))
-
-
-def _admin_refused(error: AdminRefusedError) -> Response:
-    """An admin's operation that the keyring refuses: its sentence is meant for the caller."""
-    code = "not_found" if isinstance(error, UnknownNameError) else "conflict"
-    return _problem(ProblemError(code, f"{error}."))
-
-
-def _store_away(error: SecretStoreError | MalformedDocumentError) -> Response:
-    """A change or a list that the secret store kept from us; only an admin hears what it said."""
-    detail = "The secret store could not be read or written. Look before you try again."
-    principal = g.get("principal")
-    if principal is not None and Scope.ADMIN in principal.scopes:
-        detail = f"{error}: `python -m auth secrets check` says which rights are missing."
-    return _problem(ProblemError("keyring_unavailable", detail, reason=str(error)))
-
-
-def _redis_away(error: PropagationUnavailableError) -> Response:
-    return _problem(ProblemError("limiter_unavailable", f"{error}.", reason=str(error)))
-
-
-def _unforeseen(error: Exception) -> Response:
-    """The last resort: say nothing outside, everything inside."""
-    log.error(
-        "unforeseen", method=request.method, path_known=bool(request.url_rule), exc_info=error
-    )
-    return _problem(ProblemError("internal_error"))
 
 
 def build(settings: Settings, redis_url: str) -> Flask:

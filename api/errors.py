@@ -129,6 +129,7 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
         if self.problem.status == 503 and retry_after_ms is None:
             retry_after_ms = DEFAULT_RETRY_AFTER_MS
+        self.retry_after_ms = retry_after_ms
         if retry_after_ms is not None:
             self.headers.setdefault("Retry-After", str(max(1, -(-retry_after_ms // 1000))))
             self.headers.setdefault("retry-after-ms", str(retry_after_ms))

@@ -10,8 +10,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from flask import g, request
-
+from api.call import Call
 from api.errors import FieldError, ProblemError
 from api.limits.policy import Once
 from api.schemas import Body
@@ -23,12 +22,12 @@ REPLAYED = "Idempotent-Replayed"  # on an answer whose characters were all or in
 _KEY = re.compile(r'"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})')
 
 
-def once(body: Body, seed: int) -> Once | None:
+def once(call: Call, body: Body, seed: int) -> Once | None:
     """Return what identifies this request; None if it has no idempotency key.
 
     `seed` was drawn for it. Raise ProblemError invalid_request.
     """
-    value = request.environ.get("HTTP_IDEMPOTENCY_KEY")
+    value = call.environ.get("HTTP_IDEMPOTENCY_KEY")
     if value is None:
         return None
     match = _KEY.fullmatch(value)
@@ -38,8 +37,8 @@ def once(body: Body, seed: int) -> Once | None:
     key = match[1] or match[2]
     # The API key's id is in the record's name already. The idempotency key salts the digest, which
     # nobody who reads Redis can therefore test a guessed prompt against.
-    request_digest = _digest(key, request.path, body.model_dump_json())
-    return Once(_digest(g.principal.key_id, key)[:32], request_digest, seed)
+    request_digest = _digest(key, call.environ["PATH_INFO"], body.model_dump_json())
+    return Once(_digest(call.principal.key_id, key)[:32], request_digest, seed)
 
 
 def _digest(*parts: str) -> str:

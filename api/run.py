@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
-from flask import g, request
 
 from api.admission import GENERATION_SECONDS, Admission, admit
+from api.call import Call
 from api.errors import ProblemError
 from api.gpt.request import (
     EngineRefusedError,
@@ -29,8 +29,7 @@ from api.gpt.request import (
 from api.ids import unique
 from api.lifecycle import Generation, GenerationResult
 from api.limits.policy import Once
-from api.parts import Service
-from api.trace_context import TraceContext
+from api.telemetry import child
 from api.tracing import Span
 
 EVENT_SECONDS = 0.05  # at most about 20 events a second
@@ -58,7 +57,7 @@ class Run:
 
     def __init__(
         self,
-        parts: Service,
+        call: Call,
         admission: Admission,
         generation: Generation,
         wanted: Wanted,
@@ -67,13 +66,14 @@ class Run:
         model: str,
         streamed: bool,
     ) -> None:
+        parts = call.parts
         self._parts, self._admission, self._generation = parts, admission, generation
         self._once = threading.Lock()
-        self._log_fields = dict(g.log_fields)
+        self._log_fields = call.log_fields
         self.wanted, self.run_id, self.model, self.streamed = wanted, run_id, model, streamed
         self.delivered_chars = 0
-        self._trace: TraceContext | None = g.trace
-        self._began = parts.clock() - (parts.monotonic() - g.started)  # when the request did
+        self._trace = call.trace
+        self._began = parts.clock() - (parts.monotonic() - call.started)  # when the request did
         self._submitted = parts.clock()
         parts.metrics.running.inc()
 
@@ -108,10 +108,18 @@ class Run:
         self._generation.abort()
         result = self._generation.result()
         charged = self.charged_chars(result)
-        self._admission.settle(charged, result.finish_reason.value)
-        metrics = self._parts.metrics
+        # Redis settles while the rest is told; nobody is answered before it has.
+        settled = self._admission.settling(charged, result.finish_reason.value)
+        try:
+            self._tell(result, charged)
+        finally:
+            settled()
+
+    def _tell(self, result: GenerationResult, charged: int) -> None:
+        """Count the end, log it and trace it."""
+        metrics, tracing = self._parts.metrics, self._parts.tracing
         metrics.running.dec()
-        metrics.finished.labels(finish=result.finish_reason.value).inc()
+        child(metrics.finished, result.finish_reason.value).inc()
         metrics.chars.inc(charged)
         if result.first_char_ms is not None:
             metrics.first_char_seconds.observe(result.first_char_ms / 1000)
@@ -134,7 +142,8 @@ class Run:
         if result.error is not None:
             line["error"] = result.error
         log.info("generation.settled", **line)
-        self._parts.tracing.record(self._span(result, charged))
+        if tracing.wanted:
+            tracing.record(self._span(result, charged))
 
     def _span(self, result: GenerationResult, charged: int) -> Span:
         principal, events = self._admission.principal, {"admitted": self._submitted}
@@ -185,10 +194,11 @@ class Run:
         }
 
 
-def start(parts: Service, wanted: Wanted, once: Once | None = None, *, streamed: bool) -> Run:
+def start(call: Call, wanted: Wanted, once: Once | None = None, *, streamed: bool) -> Run:
     """Charge the request and hand it to the engine. Raise ProblemError; then nothing is charged."""
+    parts = call.parts
     engine = parts.lifecycle.engine()
-    admission = admit(parts, wanted.num_chars, once)
+    admission = admit(call, wanted.num_chars, once)
     principal = admission.principal
     if admission.seed is not None:
         wanted = replace(wanted, seed=admission.seed)
@@ -219,7 +229,7 @@ def start(parts: Service, wanted: Wanted, once: Once | None = None, *, streamed:
         admission.give_back()
         raise
     run = Run(
-        parts,
+        call,
         admission,
         generation,
         wanted,
@@ -263,10 +273,10 @@ def ended_well(result: GenerationResult) -> bool:
     return result.finish_reason in {FinishReason.LENGTH, FinishReason.STOP, FinishReason.DEADLINE}
 
 
-def whole_result(run: Run) -> GenerationResult:
+def whole_result(call: Call, run: Run) -> GenerationResult:
     """Return the result of a run that is answered at once. Raise ProblemError if it failed."""
     try:
-        result = run.wait(caller_watch(request.environ))
+        result = run.wait(caller_watch(call.environ))
     finally:
         run.finish()
     if not ended_well(result):

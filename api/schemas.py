@@ -214,11 +214,7 @@ B = TypeVar("B", bound=Body)
 def parse(schema: type[B], body: bytes) -> B:
     """Return the body as `schema`. Raise ProblemError malformed_json or invalid_request."""
     try:
-        document = json.loads(
-            body.decode("utf-8"),
-            object_pairs_hook=_without_duplicates,
-            parse_constant=_no_constant,
-        )
+        document = _JSON.decode(body.decode("utf-8"))
     except (ValueError, RecursionError) as exc:
         raise ProblemError("malformed_json") from exc
     if not isinstance(document, dict):
@@ -238,6 +234,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
+
+
+# Made once: json.loads makes a decoder for each call that asks for hooks.
+_JSON = json.JSONDecoder(object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
 
 
 def shown_field(name: str) -> str:

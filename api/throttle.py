@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from flask import Flask, g, request
+from flask import Flask, g
 from flask_limiter import Limiter, RateLimitExceeded
 
 from api.errors import ProblemError
@@ -45,9 +45,11 @@ class Throttle:
         # flask-limiter hangs hooks on its app that look at every request; here it is asked only
         # where something is counted, so its app is one that serves nothing.
         # `unix://` is redis-py's spelling; limits calls the same thing `redis+unix://`.
+        self._app = Flask("throttle", static_folder=None)
+        self._app.add_url_rule("/", "counted", str)  # where it counts
         limiter = Limiter(
-            _network,
-            app=Flask("throttle", static_folder=None),
+            _counted,
+            app=self._app,
             storage_uri=redis_url.replace("unix://", "redis+unix://", 1)
             if redis_url.startswith("unix://")
             else redis_url,
@@ -57,48 +59,50 @@ class Throttle:
         )
         self._limiter = limiter
         self._failed_key = limiter.shared_limit(FAILED_KEYS, scope="failed_keys")(_nothing)
-        self._account_read = limiter.shared_limit(
-            ACCOUNT_READS, scope="account", key_func=lambda: str(g.principal.key_id)
-        )(_nothing_else)
+        self._account_read = limiter.shared_limit(ACCOUNT_READS, scope="account")(_nothing_else)
 
         self._public_read = limiter.shared_limit(PUBLIC_READS, scope="public")(_nothing_at_all)
 
-    def blocked(self) -> bool:
-        """Whether this process remembers that the caller's address is out of failures."""
-        return bool(self._blocked) and self._blocked_seconds() > 0
+    def blocked(self, address: str) -> bool:
+        """Whether this process remembers that the address is out of failures."""
+        return bool(self._blocked) and self._blocked_seconds(network(address)) > 0
 
-    def count_failed_key(self, reason: str) -> None:
-        """Count a failure of the caller's address, for admins and against it."""
+    def count_failed_key(self, address: str, reason: str) -> None:
+        """Count a failure of the address, for admins and against it."""
+        caller = network(address)
         with suppress(PropagationUnavailableError):
-            self._count_failure(int(self._clock()) // HOUR_SECONDS, reason, _network())
-        if self.blocked():  # known: Redis need not be asked again
-            wait_ms = max(1, round(self._blocked_seconds() * 1000))
+            self._count_failure(int(self._clock()) // HOUR_SECONDS, reason, caller)
+        if self.blocked(address):  # known: Redis need not be asked again
+            wait_ms = max(1, round(self._blocked_seconds(caller) * 1000))
             raise ProblemError("too_many_failures", retry_after_ms=wait_ms)
-        self._count(self._failed_key, "too_many_failures")
-
-    def count_account_read(self) -> None:
-        self._count(self._account_read, "rate_limited")
-
-    def count_public_read(self) -> None:
-        self._count(
-            self._public_read,
-            "rate_limited",
-            PUBLIC_READS_USED_UP,
-        )
-
-    def _count(self, hit: Callable[[], None], code: str, detail: str | None = None) -> None:
         try:
-            hit()
-        except RateLimitExceeded as exc:
-            limit = self._limiter.current_limit
-            reset_at = limit.window.reset_time if limit is not None else 0
-            wait_ms = max(1, round((reset_at - self._clock()) * 1000))
-            if code == "too_many_failures":
-                self._remember(_network(), self._clock() + wait_ms / 1000)
-            raise ProblemError(code, detail, retry_after_ms=wait_ms) from exc
+            self._count(self._failed_key, caller, "too_many_failures")
+        except ProblemError as exc:
+            self._remember(caller, self._clock() + (exc.retry_after_ms or 0) / 1000)
+            raise
 
-    def _blocked_seconds(self) -> float:
-        left = self._blocked.get(_network(), 0.0) - self._clock()
+    def count_account_read(self, key_id: str) -> None:
+        self._count(self._account_read, key_id, "rate_limited")
+
+    def count_public_read(self, address: str) -> None:
+        self._count(self._public_read, network(address), "rate_limited", PUBLIC_READS_USED_UP)
+
+    def _count(
+        self, hit: Callable[[], None], who: str, code: str, detail: str | None = None
+    ) -> None:
+        # flask-limiter counts in a request only: in one of its own app's, whoever is served now.
+        with self._app.test_request_context("/"):
+            g.counted = who
+            try:
+                hit()
+            except RateLimitExceeded as exc:
+                limit = self._limiter.current_limit
+                reset_at = limit.window.reset_time if limit is not None else 0
+                wait_ms = max(1, round((reset_at - self._clock()) * 1000))
+                raise ProblemError(code, detail, retry_after_ms=wait_ms) from exc
+
+    def _blocked_seconds(self, network: str) -> float:
+        left = self._blocked.get(network, 0.0) - self._clock()
         return left if left <= BLOCKED_SECONDS else 0.0  # the clock was set back meanwhile
 
     def _remember(self, network: str, until: float) -> None:
@@ -119,5 +123,5 @@ def _nothing_at_all() -> None:
     """A third, for the same reason."""
 
 
-def _network() -> str:
-    return network(request.remote_addr or "")
+def _counted() -> str:
+    return str(g.counted)

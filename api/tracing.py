@@ -37,12 +37,16 @@ class Span:
 class Tracing(Protocol):
     """Where spans go."""
 
+    @property
+    def wanted(self) -> bool: ...
     def record(self, span: Span) -> None: ...
     def close(self) -> None: ...
 
 
 class NoTracing:
     """Nowhere."""
+
+    wanted = False
 
     def record(self, span: Span) -> None:
         """Nobody wants it."""
@@ -53,6 +57,8 @@ class NoTracing:
 
 class OtlpTracing:
     """To a collector, by OTLP over HTTP. Build it after a fork: it has a thread."""
+
+    wanted = True
 
     def __init__(self, endpoint: str) -> None:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter

@@ -18,11 +18,11 @@ from flask_limiter import Limiter
 from api import app as application
 from api.access import requires
 from api.admission import admit
+from api.call import Call, current_call
 from api.config import Settings
 from api.gpt.request import FinishReason, GenerationRequest
 from api.gunicorn_conf import ServiceApplication
 from api.limits.limiter import RedisLimiter
-from api.parts import service
 from api.schemas import GenerateRequest
 from api.telemetry import Metrics, configure_logging
 from auth.principal import Scope
@@ -103,14 +103,13 @@ def quillgate(settings: Settings, redis_url: str) -> Flask:
     stores = open_stores(settings.auth, redis_url, redis_timeout_seconds=timeout)
     metrics = Metrics()
 
-    @requires(Scope.GENERATE, bearer=False, body=GenerateRequest)
-    def guarded() -> Response:
-        admit(service(), 100)
-        return jsonify(ANSWER)
+    def constant(call: Call) -> dict[str, Any]:
+        admit(call, 100)
+        return ANSWER
 
-    def with_route(app: Flask) -> Flask:
-        app.add_url_rule("/guarded", view_func=guarded, methods=["POST"])
-        return app
+    @requires(Scope.GENERATE, body=GenerateRequest, whole=constant)
+    def guarded() -> Response:
+        return jsonify(constant(current_call()))
 
     app = application.create_app(
         settings,
@@ -121,7 +120,9 @@ def quillgate(settings: Settings, redis_url: str) -> Flask:
         load_engine=ConstantEngine,
         redis_url=redis_url,
     )
-    return with_route(app)
+    app.add_url_rule("/guarded", view_func=guarded, methods=["POST"])
+    app.extensions["quillgate.front"].answer_here(app)
+    return app
 
 
 def main() -> None:

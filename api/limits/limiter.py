@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from api.ids import unique
@@ -192,15 +193,25 @@ class RedisLimiter:
         `finish` tells how the request ended; "refused" (admitted, but never begun) gives the
         whole of it back. When Redis is away it is told later.
         """
+        self.settling(lease, used_chars=used_chars, finish=finish)()
+
+    def settling(self, lease: Lease, *, used_chars: int, finish: str) -> Callable[[], None]:
+        """Begin to `settle`; what is returned has to be called, and waits until it is done."""
         whole = finish == REFUSED
         used = 0 if whole else min(max(0, used_chars), lease.reserved_chars)
         settlement = _Settlement(lease, used, whole, finish in COMPLETE)
         if lease.local:
             self._local.settle(lease, used_chars=used, whole=whole)
-        if self._breaker.may_try() and self._tell(settlement):
-            self._tell_unsettled()
-        else:
+        if not self._breaker.may_try():
             self._defer(settlement)
+            return _nothing
+        return partial(self._settled, settlement, self._begin_to_tell(settlement))
+
+    def _settled(self, settlement: _Settlement, told: Callable[[], Any]) -> None:
+        if self._call(told) is None:
+            self._defer(settlement)
+        else:
+            self._tell_unsettled()
 
     def usage(self, tenant: str, key_ids: Iterable[str], first: date, last: date) -> list[DayUsage]:
         """Return what the keys used on each day. Raise LimiterUnavailableError."""
@@ -300,6 +311,9 @@ class RedisLimiter:
         return deadline is not None and self._clock() >= deadline
 
     def _tell(self, settlement: _Settlement) -> bool:
+        return self._call(self._begin_to_tell(settlement)) is not None
+
+    def _begin_to_tell(self, settlement: _Settlement) -> Callable[[], Any]:
         question = questions.settle(
             settlement.lease,
             clock=self._redis_now(),
@@ -307,7 +321,7 @@ class RedisLimiter:
             whole=settlement.whole,
             complete=settlement.complete,
         )
-        return self._run(self._settle_script, question) is not None
+        return self._line.begin(self._settle_script, *question)
 
     def _defer(self, settlement: _Settlement) -> None:
         self._on_event(LimiterEvent.SETTLEMENT_DEFERRED, settlement.lease.lease_id)
@@ -342,6 +356,10 @@ class RedisLimiter:
         if self._breaker.succeeded():
             self._on_event(LimiterEvent.REDIS_BACK, "")
         return answer
+
+
+def _nothing() -> None:
+    """Nothing is to be waited for."""
 
 
 def _sunset(principal: Principal) -> int | None:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import hiredis
 import redis
@@ -22,6 +23,8 @@ from redis.retry import Retry
 from api.limits.wire import Wire
 
 Value = str | int
+
+_AWAY = (redis.RedisError, hiredis.HiredisError, OSError)
 
 
 class RedisAwayError(Exception):
@@ -80,13 +83,27 @@ class RedisLine:
 
     def run(self, script: Script, rest: bytes, count: int) -> Any:
         """Return a script's answer. Raise RedisAwayError."""
+        return self.begin(script, rest, count)()
+
+    def begin(self, script: Script, rest: bytes, count: int) -> Callable[[], Any]:
+        """Send a script's question; what is returned has to be called, once, for the answer.
+
+        That call waits, and raises RedisAwayError whatever went wrong; this one does neither.
+        """
         try:
             wire = self._wire()
-            answer = wire.ask(script.by_sha(rest, count))
+            wire.send(script.by_sha(rest, count))
+        except _AWAY as exc:
+            return partial(_raise, RedisAwayError(f"{type(exc).__name__}: {exc}"), exc)
+        return partial(self._answer, wire, script, rest, count)
+
+    def _answer(self, wire: Wire, script: Script, rest: bytes, count: int) -> Any:
+        try:
+            answer = wire.receive()
             if isinstance(answer, hiredis.ReplyError) and str(answer).startswith("NOSCRIPT"):
                 # A Redis that is new, or was emptied: once, with the whole text.
                 answer = wire.ask(script.by_text(rest, count))
-        except (redis.RedisError, hiredis.HiredisError, OSError) as exc:
+        except _AWAY as exc:
             raise RedisAwayError(f"{type(exc).__name__}: {exc}") from exc
         if isinstance(answer, hiredis.ReplyError):
             wire.close()  # read only, say: the name may lead to another server by now
@@ -121,3 +138,7 @@ class RedisLine:
                 wire.close()
         pool = self._redis.connection_pool
         return Wire(pool.connection_class(**pool.connection_kwargs), self._timeout_seconds)
+
+
+def _raise(error: RedisAwayError, cause: BaseException) -> NoReturn:
+    raise error from cause

@@ -41,23 +41,38 @@ class Wire:
 
     def ask(self, command: bytes) -> Any:
         """Return the answer to a packed command; an error of Redis's is returned, not raised."""
-        answer: Any = False
+        self.send(command)
+        return self.receive()
+
+    def send(self, command: bytes) -> None:
+        """Ask, and leave the answer to `receive`; nothing else may be asked before that."""
         try:
             self._socket.sendall(command)
+        except BaseException as exc:
+            self._broken(exc)
+            raise
+
+    def receive(self) -> Any:
+        """Return the answer to what was sent, as `ask` does."""
+        answer: Any = False
+        try:
             while answer is False:  # no answer of ours is: RESP2 has no booleans
                 received = self._socket.recv(_CHUNK_BYTES)
                 if not received:
                     raise ConnectionResetError("Redis closed the connection")
                 self._reader.feed(received)
                 answer = self._reader.gets()
-        except BlockingIOError as exc:
-            self.close()
-            raise TimeoutError("Redis did not answer in time") from exc
-        except (OSError, hiredis.HiredisError):
-            self.close()
+        except BaseException as exc:
+            self._broken(exc)
             raise
         self._used_at = time.monotonic()
         return answer
+
+    def _broken(self, exc: BaseException) -> None:
+        """Close: an answer may still come, which would be taken for that to the next question."""
+        self.close()
+        if isinstance(exc, BlockingIOError):
+            raise TimeoutError("Redis did not answer in time") from exc
 
     def stale(self) -> bool:
         """Return whether there is something to read, which is the end or not for us."""

@@ -10,9 +10,9 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.access import requires
 from api.admission import account
+from api.call import current_call
 from api.errors import FieldError, ProblemError
 from api.guards import acting_admin, flag, json_body
-from api.parts import service
 from api.schemas import (
     KeyChange,
     KeyRequest,
@@ -34,8 +34,8 @@ MAX_AUDIT_RECORDS = 1000
 
 def _admin() -> Admin:
     """Return the operations, after the caller's key was checked against Redis too."""
-    account(service())
-    return acting_admin()
+    account(current_call())
+    return acting_admin(current_call())
 
 
 @blueprint.get("/tenants")
@@ -49,7 +49,7 @@ def list_tenants() -> Response:
 @requires(Scope.ADMIN, body=TenantRequest)
 def add_tenant() -> Response:
     """Add a tenant."""
-    body = json_body(TenantRequest)
+    body = json_body(current_call(), TenantRequest)
     return jsonify(_admin().tenants.add(body.tenant, body.plan))
 
 
@@ -64,7 +64,7 @@ def show_tenant(tenant: str) -> Response:
 @requires(Scope.ADMIN, body=TenantChange)
 def change_tenant(tenant: str) -> Response:
     """Change a tenant's plan, disable it or enable it again."""
-    body = json_body(TenantChange)
+    body = json_body(current_call(), TenantChange)
     tenants = _admin().tenants
     view = tenants.show(tenant)
     if body.plan is not None:
@@ -87,7 +87,7 @@ def list_keys() -> Response:
 @requires(Scope.ADMIN, body=KeyRequest)
 def issue_key() -> Response:
     """Issue a key; the whole key is in this answer only."""
-    body = json_body(KeyRequest)
+    body = json_body(current_call(), KeyRequest)
     view = _admin().keys.issue(
         body.tenant,
         body.name,
@@ -110,7 +110,7 @@ def show_key(key_id: str) -> Response:
 @requires(Scope.ADMIN, body=KeyChange)
 def change_key(key_id: str) -> Response:
     """Change what a key is called, may do, or until when and from where it works."""
-    body = json_body(KeyChange)
+    body = json_body(current_call(), KeyChange)
     given = body.model_fields_set
     settings = KeySettings(
         name=body.name,
@@ -128,7 +128,7 @@ def change_key(key_id: str) -> Response:
 @requires(Scope.ADMIN, body=RotateRequest, body_required=False)
 def rotate_key(key_id: str) -> Response:
     """Give a key a new secret; the whole key is in this answer only."""
-    body = json_body(RotateRequest)
+    body = json_body(current_call(), RotateRequest)
     view = _admin().keys.rotate(
         key_id,
         deadline_seconds=body.deadline_seconds,
@@ -150,7 +150,7 @@ def cancel_rotation(key_id: str) -> Response:
 @requires(Scope.ADMIN, body=RevokeRequest, body_required=False)
 def revoke_key(key_id: str) -> Response:
     """Refuse a key for ever, from its next request on."""
-    body = json_body(RevokeRequest)
+    body = json_body(current_call(), RevokeRequest)
     return jsonify(_admin().keys.revoke(key_id, body.reason))
 
 

@@ -9,8 +9,8 @@ from flask import Blueprint, Response, jsonify
 
 from api.access import requires
 from api.admission import account
+from api.call import current_call
 from api.guards import acting_admin, json_body
-from api.parts import service
 from api.schemas import Body, CapsChange, LimitsChange
 from auth.principal import Scope
 
@@ -21,18 +21,18 @@ blueprint = Blueprint("admin_limits", __name__, url_prefix="/v1/admin")
 @requires(Scope.ADMIN, body=LimitsChange)
 def change_limits(key_id: str) -> Response:
     """Give a key limits of its own; a null one is the plan's again."""
-    change = _given(json_body(LimitsChange))
-    account(service())
-    return jsonify(acting_admin().limits.set_key_limits(key_id, change))
+    change = _given(json_body(current_call(), LimitsChange))
+    account(current_call())
+    return jsonify(acting_admin(current_call()).limits.set_key_limits(key_id, change))
 
 
 @blueprint.patch("/tenants/<tenant>/caps")
 @requires(Scope.ADMIN, body=CapsChange)
 def change_caps(tenant: str) -> Response:
     """Cap what all keys of a tenant use together; a null cap ends."""
-    change = _given(json_body(CapsChange))
-    account(service())
-    return jsonify(acting_admin().limits.set_caps(tenant, change))
+    change = _given(json_body(current_call(), CapsChange))
+    account(current_call())
+    return jsonify(acting_admin(current_call()).limits.set_caps(tenant, change))
 
 
 def _given(body: Body) -> dict[str, int | None]:

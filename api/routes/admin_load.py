@@ -14,6 +14,7 @@ from flask import Blueprint, Response, jsonify, request
 
 from api.access import requires
 from api.admission import account
+from api.call import current_call
 from api.errors import FieldError, ProblemError
 from api.guards import acting_admin
 from api.limits.limiter import LimiterUnavailableError
@@ -32,7 +33,7 @@ DAYS = 30
 def load() -> Response:
     """Tell what this instance does now, and what it refused since it started."""
     parts = service()
-    account(parts)
+    account(current_call())
     engine = parts.lifecycle.stats()
     return jsonify(
         {
@@ -54,13 +55,14 @@ def usage() -> Response:
     """Tell what each tenant used on each of the last 30 days (UTC), the oldest first, and what
     each of its keys used in them.
     """
-    parts = service()
-    account(parts)
+    call, parts = current_call(), service()
+    account(call)
+    admin = acting_admin(call)
     last = datetime.fromtimestamp(parts.clock(), UTC).date()
     first = last - timedelta(days=DAYS - 1)
     days = [first + timedelta(days=number) for number in range(DAYS)]
-    keys: dict[str, list[str]] = {one["tenant"]: [] for one in acting_admin().tenants.list()}
-    for key in acting_admin().keys.list():
+    keys: dict[str, list[str]] = {one["tenant"]: [] for one in admin.tenants.list()}
+    for key in admin.keys.list():
         keys.setdefault(key["tenant"], []).append(key["key_id"])
     tenants: list[dict[str, Any]] = []
     for tenant, key_ids in keys.items():
@@ -93,6 +95,6 @@ def export() -> Response:
     last = day_asked("to", date.max, errors)
     if errors:
         raise ProblemError("invalid_request", errors=errors)
-    account(service())
-    rows = acting_admin().usage.export(request.args.get("tenant"), first, last)
+    account(current_call())
+    rows = acting_admin(current_call()).usage.export(request.args.get("tenant"), first, last)
     return jsonify({"rows": rows})

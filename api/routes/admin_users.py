@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify
+from flask import Blueprint, Response, jsonify
 
 from api.access import requires
 from api.admission import account
+from api.call import current_call
 from api.errors import FieldError, ProblemError
 from api.guards import acting_admin, json_body
 from api.parts import service
@@ -38,9 +39,9 @@ NOT_FROM_HERE = (
 
 def _answer(operation: Callable[[UserAdmin], Any]) -> Response:
     """Answer what the operation returns, after the caller's key was checked against Redis too."""
-    account(service())
+    account(current_call())
     try:
-        return jsonify(operation(acting_admin().users))
+        return jsonify(operation(acting_admin(current_call()).users))
     except SecretPermissionError as exc:
         raise ProblemError("conflict", NOT_FROM_HERE, reason=str(exc)) from exc
 
@@ -56,7 +57,7 @@ def list_users() -> Response:
 @requires(Scope.ADMIN, body=UserRequest)
 def add_user() -> Response:
     """Add a web user with a key of their own; a generated password is in this answer only."""
-    body = json_body(UserRequest)
+    body = json_body(current_call(), UserRequest)
     return _answer(
         lambda users: users.add(
             body.user,
@@ -72,7 +73,7 @@ def add_user() -> Response:
 @requires(Scope.ADMIN, body=UserChange)
 def change_user(user: str) -> Response:
     """Change a web user's role, disable them or enable them again."""
-    body = json_body(UserChange)
+    body = json_body(current_call(), UserChange)
 
     def change(users: UserAdmin) -> dict[str, Any]:
         view = users.show(user)
@@ -92,7 +93,7 @@ def reset_password(user: str) -> Response:
 
     A generated one is in this answer only.
     """
-    body = json_body(FirstPassword)
+    body = json_body(current_call(), FirstPassword)
     return _answer(
         lambda users: users.set_password(user, body.password, must_change=body.must_change_password)
     )
@@ -102,7 +103,7 @@ def reset_password(user: str) -> Response:
 @requires(Scope.ADMIN, body=KeyAssignment)
 def assign_key(user: str) -> Response:
     """Forward another key for a web user."""
-    body = json_body(KeyAssignment)
+    body = json_body(current_call(), KeyAssignment)
     return _answer(lambda users: users.assign_key(user, body.key))
 
 
@@ -113,12 +114,12 @@ def change_password() -> Response:
 
     A wrong present password counts against the address like a refused key.
     """
-    body = json_body(PasswordChange)
+    body = json_body(current_call(), PasswordChange)
 
     def change(users: UserAdmin) -> dict[str, Any]:
         return users.change_password(
             body.user,
-            key_id=g.principal.key_id,
+            key_id=current_call().principal.key_id,
             current=body.current_password,
             new=body.new_password,
         )
@@ -126,6 +127,6 @@ def change_password() -> Response:
     try:
         return _answer(change)
     except WrongPasswordError as exc:
-        service().throttle.count_failed_key("wrong_password")
+        service().throttle.count_failed_key(current_call().address, "wrong_password")
         error = FieldError("current_password", f"{exc}")
         raise ProblemError("invalid_request", errors=[error]) from exc

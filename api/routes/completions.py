@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify
+from flask import Blueprint, Response, jsonify
 
 from api.access import requires
 from api.admission import account
+from api.call import Call, current_call
 from api.errors import FieldError, ProblemError
 from api.gpt.request import FinishReason, GenerationMode
 from api.guards import json_body
@@ -33,7 +34,7 @@ blueprint = Blueprint("completions", __name__, url_prefix="/v1")
 def models() -> Response:
     """List the one model there is; not charged to the plan."""
     parts = service()
-    account(parts)
+    account(current_call())
     engine = parts.lifecycle.engine()
     model: dict[str, Any] = {
         "id": engine.model_name,
@@ -50,7 +51,8 @@ def models() -> Response:
 @requires(Scope.GENERATE, bearer=True, body=CompletionsRequest)
 def completions() -> Response:
     """Generate text, as the OpenAI API's completions do."""
-    parts, body = service(), json_body(CompletionsRequest)
+    call, parts = current_call(), service()
+    body = json_body(call, CompletionsRequest)
     if body.echo:
         raise ProblemError("invalid_request", errors=[FieldError("echo", "must be false")])
     known = parts.lifecycle.engine().model_name
@@ -65,18 +67,17 @@ def completions() -> Response:
         top_p=body.top_p,
         stop=stops(body.stop),
     )
-    run = start(parts, wanted, once(body, wanted.seed), streamed=body.stream)
+    run = start(call, wanted, once(call, body, wanted.seed), streamed=body.stream)
     created = int(parts.clock())
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return _stream(run, created, include_usage=usage)
-    result = whole_result(run)
+        return _stream(call, run, created, include_usage=usage)
+    result = whole_result(call, run)
     choices = [_choice(result.text, _finish_reason(result))]
     return jsonify({**_head(run, created), "choices": choices, "usage": _usage(run, result)})
 
 
-def _stream(run: Run, created: int, *, include_usage: bool) -> Response:
-    request_id: str = g.request_id
+def _stream(call: Call, run: Run, created: int, *, include_usage: bool) -> Response:
     head = _head(run, created)
 
     def chunk(choices: list[dict[str, Any]], usage: Any = None) -> bytes:
@@ -90,7 +91,7 @@ def _stream(run: Run, created: int, *, include_usage: bool) -> Response:
         return last + b"data: [DONE]\n\n"
 
     def error(problem: ProblemError) -> bytes:
-        document = problem.document(request_id)
+        document = problem.document(call.request_id)
         return streaming.event(None, {"error": {"message": problem.detail, **document}})
 
     return streaming.respond(

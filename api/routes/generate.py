@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, g, jsonify, request
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, request
 
 from api.access import requires
 from api.admission import account
+from api.call import Call, current_call
 from api.errors import FieldError, ProblemError
 from api.guards import json_body
 from api.idempotency import once
-from api.parts import service
 from api.routes import streaming
 from api.run import Run, Wanted, start, whole_result
 from api.schemas import GenerateRequest, seed_or_random, stops
@@ -18,8 +20,18 @@ from auth.principal import Scope
 blueprint = Blueprint("generate", __name__)
 
 
+def whole(call: Call) -> dict[str, Any] | None:
+    """Return the answer to a text that is not streamed; None if it is to be."""
+    body = json_body(call, GenerateRequest)
+    if body.stream:
+        return None
+    run = _start(call, body, streamed=False)
+    result = whole_result(call, run)
+    return {"text": result.text, **run.answer(result)}
+
+
 @blueprint.post("/generate")
-@requires(Scope.GENERATE, body=GenerateRequest, query=("dry_run",))
+@requires(Scope.GENERATE, body=GenerateRequest, query=("dry_run",), whole=whole)
 def generate() -> Response:
     """Generate text.
 
@@ -29,10 +41,16 @@ def generate() -> Response:
     whether the limits would admit it, and if not, when; with the `Idempotency-Key` of a request
     that has ended, what its repetition would.
     """
-    foretold = _dry_run()
-    body = json_body(GenerateRequest)
-    if foretold:
-        return _foretell(body)
+    call = current_call()
+    if _dry_run():
+        return _foretell(call, json_body(call, GenerateRequest))
+    document = None if _accepts_events() else whole(call)
+    if document is not None:
+        return jsonify(document)
+    return _stream(call, _start(call, json_body(call, GenerateRequest), streamed=True))
+
+
+def _start(call: Call, body: GenerateRequest, *, streamed: bool) -> Run:
     wanted = Wanted(
         prompt=body.prompt,
         seed=seed_or_random(body.seed),
@@ -42,12 +60,7 @@ def generate() -> Response:
         top_p=body.top_p,
         stop=stops(body.stop),
     )
-    streamed = body.stream or _accepts_events()
-    run = start(service(), wanted, once(body, wanted.seed), streamed=streamed)
-    if streamed:
-        return _stream(run)
-    result = whole_result(run)
-    return jsonify({"text": result.text, **run.answer(result)})
+    return start(call, wanted, once(call, body, wanted.seed), streamed=streamed)
 
 
 def _dry_run() -> bool:
@@ -60,11 +73,11 @@ def _dry_run() -> bool:
     return value == "1"
 
 
-def _foretell(body: GenerateRequest) -> Response:
-    decision = account(service(), body.num_chars, once(body, seed=0))  # the seed is not kept
+def _foretell(call: Call, body: GenerateRequest) -> Response:
+    decision = account(call, body.num_chars, once(call, body, seed=0))  # the seed is not kept
     # The wait is an answer here, not an order: this very response is no refusal.
     for name in ("Retry-After", "retry-after-ms"):
-        g.answer_headers.pop(name, None)
+        call.headers.pop(name, None)
     # Without Redis there is nothing to foretell from, but for what is refused whatever is left.
     known = bool(decision.limits) or decision.code is not None
     chars = body.num_chars if decision.cost_chars is None else decision.cost_chars
@@ -89,11 +102,9 @@ def _accepts_events() -> bool:
     )
 
 
-def _stream(run: Run) -> Response:
-    request_id: str = g.request_id
-
+def _stream(call: Call, run: Run) -> Response:
     def error(problem: ProblemError) -> bytes:
-        return streaming.event("error", problem.document(request_id))
+        return streaming.event("error", problem.document(call.request_id))
 
     return streaming.respond(
         run,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, g, jsonify
+from flask import Blueprint, Response, jsonify
 
-from api.access import current_access, requires
+from api.access import requires
 from api.admission import account
+from api.call import current_call
 from api.guards import acting_admin, flag, json_body, presented_key
 from api.parts import service
 from api.schemas import RotateRequest
@@ -21,8 +22,8 @@ blueprint = Blueprint("key", __name__, url_prefix="/v1/key")
 @requires(None)
 def show() -> Response:
     """Tell the caller its own key's account; not charged to the plan."""
-    decision = account(service())
-    principal: Principal = g.principal
+    call = current_call()
+    decision, principal = account(call), call.principal
     body = {
         "key_id": principal.key_id,
         "name": principal.name,
@@ -32,7 +33,7 @@ def show() -> Response:
         "scopes": sorted(scope.value for scope in principal.scopes),
         "label": principal.label,
         "created_at": principal.created_at,
-        "last_used_at": acting_admin().keys.last_used_at(principal.tenant, principal.key_id),
+        "last_used_at": acting_admin(call).keys.last_used_at(principal.tenant, principal.key_id),
         "expires_at": principal.expires_at,
         "expires_in_days": warning_days(principal.expires_at, int(service().clock())),
         "allowed_cidrs": list(principal.allowed_cidrs),
@@ -50,15 +51,16 @@ def rotate() -> Response:
     The old secret works on until the grace after the new one's first use has passed, and never
     past the deadline.
     """
-    body = json_body(RotateRequest)
-    account(service())
-    view = acting_admin().keys.rotate(
-        g.principal.key_id,
+    call = current_call()
+    body = json_body(call, RotateRequest)
+    account(call)
+    view = acting_admin(call).keys.rotate(
+        call.principal.key_id,
         deadline_seconds=body.deadline_seconds,
         grace_seconds=body.grace_seconds,
         force=body.force,
         web_copy=body.web_copy,
-        by=presented_key(bearer=current_access().bearer),
+        by=presented_key(call),
     )
     return jsonify(view)
 
@@ -70,8 +72,9 @@ def cancel_rotation() -> Response:
 
     With `web_copy=true` the caller sees to the copies of the web users it is forwarded for.
     """
-    account(service())
-    view = acting_admin().keys.cancel_rotation(g.principal.key_id, web_copy=flag("web_copy"))
+    call = current_call()
+    account(call)
+    view = acting_admin(call).keys.cancel_rotation(call.principal.key_id, web_copy=flag("web_copy"))
     return jsonify(view)
 
 

@@ -6,10 +6,11 @@ import re
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Response, jsonify, request
 
 from api.access import requires
 from api.admission import account
+from api.call import current_call
 from api.errors import FieldError, ProblemError
 from api.limits.limiter import LimiterUnavailableError
 from api.limits.usage import KEPT_DAYS, by_day, by_key, total
@@ -32,8 +33,8 @@ def show() -> Response:
     """
     parts = service()
     first, last, group_by = _query(datetime.fromtimestamp(parts.clock(), UTC).date())
-    account(parts)
-    principal: Principal = g.principal
+    account(current_call())
+    principal: Principal = current_call().principal
     names = parts.keyring.keys_of(principal.tenant)
     try:
         rows = parts.limiter.usage(principal.tenant, names, first, last)

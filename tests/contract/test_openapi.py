@@ -91,7 +91,7 @@ def test_a_public_operation_names_the_rate_of_an_address(bench, document, monkey
     """Where an address is counted, the document says so; where it is not, it does not."""
     counted: list[str] = []
     throttle = bench.app.extensions["quillgate"].throttle
-    monkeypatch.setattr(throttle, "count_public_read", lambda: counted.append(path))
+    monkeypatch.setattr(throttle, "count_public_read", lambda _address: counted.append(path))
     named = []
     for path, operations in document["paths"].items():
         if "security" not in operations.get("get", {"security": []}):

@@ -120,8 +120,8 @@ class FakeLimiter:
             raise LimiterUnavailableError("away")
         return [row for row in self.rows if first <= row.day <= last and row.key_id in key_ids]
 
-    def settle(self, lease: Lease, *, used_chars: int, finish: str) -> None:
-        self.settled.append((used_chars, finish))
+    def settling(self, lease: Lease, *, used_chars: int, finish: str) -> Callable[[], None]:
+        return lambda: self.settled.append((used_chars, finish))
 
     def ping(self) -> bool:
         return self.up

@@ -398,7 +398,7 @@ def test_a_stale_keyring_is_seen_in_ready_and_in_the_metrics(bench):
 def test_an_admin_hears_what_the_secret_store_refused(bench, monkeypatch, failure):
     """A change that could not be made is no failure to check keys, and no unforeseen one."""
 
-    def refuse():
+    def refuse(_call):
         raise failure
 
     monkeypatch.setattr("api.routes.admin.acting_admin", refuse)
