@@ -57,6 +57,11 @@ class Settings:
     ) -> Settings:
         """Read the environment. Raise SettingsError for the first value that is wrong."""
         env = os.environ if environ is None else environ
+        if env.get("NUMBA_DISABLE_JIT", "0").strip() not in {"", "0"}:
+            raise SettingsError(
+                "NUMBA_DISABLE_JIT is set, and nothing can be generated without compiled code: "
+                "unset it"
+            )
         cpus = cpus or os.cpu_count() or 1
         slots = integer(env, "GENERATION_SLOTS", default=min(64, 16 * cpus), least=1, most=1024)
         timeout_ms = integer(env, "REDIS_TIMEOUT_MS", default=50, least=1, most=10_000)

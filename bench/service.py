@@ -1,4 +1,5 @@
-"""The service as its callers meet it: `python -m bench.service --out DIR`.
+"""The service as its callers meet it: `python -m bench.service --out DIR`, or one part of it with
+`--only neighbours`, printed and not written.
 
 A real `python -m api` with keys, Redis and the demo model, and callers in processes of their own on
 the same machine. What is compared is measured in turns, round by round; figures are medians.
@@ -287,7 +288,8 @@ def shares(service: Service, key: str, rounds: int) -> dict[str, Any]:
 # What the victim and its neighbour ask for: kind of caller, and characters of each text.
 CASES = {
     "short texts beside long ones": (("in_turn", 60, 20), ("for_ever", 2000)),
-    "prompts beside prompts": (("reading", 6, 300), ("prompting", 20)),
+    "prompts beside prompts": (("reading", 20, 60), ("prompting", 20)),
+    "prompts beside long texts": (("reading", 20, 60), ("for_ever", 2000)),
 }
 
 
@@ -354,30 +356,50 @@ def memory(service: Service, key: str, requests: int) -> dict[str, Any]:
     }
 
 
+PARTS = ("start", "http", "neighbours", "memory")
+
+
+def measured(rounds: int, requests: int, only: str | None) -> dict[str, Any]:
+    """Measure one part or all of them, in this order: each starts from what the last one left."""
+    result: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as home:
+        service = Service(Path(home))
+        a, b = service.key("a"), service.key("b")
+        if only in {None, "start"}:
+            result["start"] = starts(service, rounds)
+        service.start()
+        if only in {None, "http"}:
+            result["http"] = shares(service, a, rounds)
+        if only in {None, "neighbours"}:
+            result["neighbours"] = neighbours(service, b, a, rounds)
+        if only in {None, "memory"}:
+            result["memory"] = memory(service, a, requests)
+        service.stop()
+    return result
+
+
 def main() -> None:
     if sys.argv[1:2] == ["caller"]:
         kind, port, key, number, chars = sys.argv[2:]
         print(json.dumps(asyncio.run(CALLERS[kind](int(port), key, int(number), int(chars)))))
         return
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, help="where the table goes; not for one part")
+    parser.add_argument("--only", choices=PARTS, help="measure one part")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--requests", type=int, default=10_000)
     arguments = parser.parse_args()
+    if (arguments.out is None) == (arguments.only is None):
+        parser.error("give --out DIR for all of it, or --only PART")
     machine.ask_for_priority()
     begin, build = time.monotonic(), machine.begun(arguments.rounds)
-    with tempfile.TemporaryDirectory() as home:
-        service = Service(Path(home))
-        a, b = service.key("a"), service.key("b")
-        result: dict[str, Any] = {"start": starts(service, arguments.rounds)}
-        service.start()
-        result["http"] = shares(service, a, arguments.rounds)
-        result["neighbours"] = neighbours(service, b, a, arguments.rounds)
-        result["memory"] = memory(service, a, arguments.requests)
-        service.stop()
+    result = measured(arguments.rounds, arguments.requests, arguments.only)
     result["build"] = machine.ended(build)
     result["minutes"] = round((time.monotonic() - begin) / 60, 1)
     result["machine"] = machine.described()
+    if arguments.only:
+        print(json.dumps(result, indent=1))
+        return
     report.service(result, arguments.out)
 
 

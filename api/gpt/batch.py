@@ -1,17 +1,19 @@
 """The rows that generate: read in portions, then decoded together.
 
 A row's text is read in portions cut at fixed places, so what the cache holds for it does not depend
-on when the others came. Running rows wait for no more than a portion or two in a step, and a row
-that has a slot is read within a number of steps that no flood of others changes (`reading.py`).
+on when the others came. Running rows wait for no more than a portion or two in a step, or a few for
+a tenant that had none; and a row that has a slot is read within a number of steps that no flood of
+others changes (`reading.py`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 
-from api.gpt.decoder import PORTION, READ_ALONE, READ_BESIDE, Decoder, Portion
+from api.gpt.decoder import PORTION, READ_AHEAD, READ_ALONE, READ_BESIDE, Decoder, Portion
 from api.gpt.reading import Reading
 from api.gpt.row import Row
 
@@ -23,16 +25,18 @@ class Progress:
     chars: int
     steps: int  # tokens drawn for each row
     read: int  # tokens of texts
+    work: Mapping[str, int]  # tokens that were read and drawn for each tenant
 
 
 class Batch:
     """At most as many rows as the decoder has slots; the caller sees to that."""
 
-    def __init__(self, decoder: Decoder, slots: int) -> None:
+    def __init__(self, decoder: Decoder, slots: int, *, context: int) -> None:
         self._decoder = decoder
         self._free = list(range(slots))
         self._running: dict[int, Row] = {}  # by slot; whose text has been read
-        self._reading = Reading(one_at_a_time=decoder.reads_one_at_a_time)
+        self._work: Counter[str] = Counter()  # of the step under way, by tenant
+        self._reading = Reading(context=context, one_at_a_time=decoder.reads_one_at_a_time)
 
     def add(self, row: Row) -> None:
         row.slot = self._free.pop()
@@ -54,28 +58,37 @@ class Batch:
     def step(self, steps: int) -> Progress:
         """Read a portion and draw up to `steps` tokens for each row.
 
-        New texts that can be read at once are, in a pass of their own: it is a fraction of a full
-        one, and their first characters do not wait for that. It takes nothing from the portion that
-        is due to whoever's turn it is. Rows that end are left to `remove_ended`, which the caller
+        What is read ahead of the turns is, in passes of its own: each is a fraction of a full one,
+        and those first characters do not wait for that. It takes nothing from the portion that is
+        due to whoever's turn it is. Rows that end are left to `remove_ended`, which the caller
         calls between steps.
         """
+        self._work = Counter()
         chars = read = 0
-        if portions := [self._portion(row) for row in self._short()]:
-            chars += self._take(self._decoder.run(portions, {}, 1))
-            read += sum(len(portion.tokens) for portion in portions)
-        going_on = ((slot, row) for slot, row in self._running.items() if not row.generation.ended)
-        left = {slot: row.room() for slot, row in going_on}
+        for take in (self._short, self._saved_up):
+            if portions := take():
+                chars += self._take(self._decoder.run(portions, {}, 1))
+                read += sum(len(portion.tokens) for portion in portions)
+        left = {}
+        for slot, row in self._running.items():
+            if row.generation.ended:
+                self._decoder.release(slot)  # there may be no room for another token of it
+            else:
+                left[slot] = row.room()
         portions = self._due(READ_BESIDE if self._running else READ_ALONE)
         drawn = self._decoder.run(portions, left, steps) if left or portions else {}
         chars += self._take(drawn)
+        taken = max(map(len, drawn.values()), default=0)
+        self._reading.passed(max(1, taken))
         read += sum(len(portion.tokens) for portion in portions)
-        return Progress(chars, max(map(len, drawn.values()), default=0), read)
+        return Progress(chars, taken, read, self._work)
 
     def _take(self, drawn: Mapping[int, list[int]]) -> int:
         """Give each row its tokens; return how many characters they made."""
         chars = 0
         for slot, tokens in drawn.items():
             row = self._running[slot]
+            self._work[row.tenant] += len(tokens)
             chars += row.take(tokens)
             if not row.generation.ended and row.move_window():
                 del self._running[slot]
@@ -83,8 +96,8 @@ class Batch:
                 self._reading.add(row)
         return chars
 
-    def _short(self) -> list[Row]:
-        """Return new rows of which not much is unread: all together no more than a portion.
+    def _short(self) -> list[Portion]:
+        """Take new texts of which not much is unread: all together no more than a portion.
 
         None where nothing is under way that they would wait for.
         """
@@ -93,7 +106,20 @@ class Batch:
             return []
         ordered = sorted((row for row in self._reading if row.is_new), key=_unread)
         whole = accumulate(map(_unread, ordered))
-        return [row for row, tokens in zip(ordered, whole, strict=True) if tokens <= PORTION]
+        short = [row for row, tokens in zip(ordered, whole, strict=True) if tokens <= PORTION]
+        return [self._portion(row) for row in short]
+
+    def _saved_up(self) -> list[Portion]:
+        """Take portions of texts whose tenants have saved up reading. None where nothing runs: then
+        as many are read in turn.
+        """
+        portions: list[Portion] = []
+        taken = 0
+        while self._running and taken < READ_AHEAD and (row := self._reading.next_ahead()):
+            self._reading.charge_ahead(row, min(PORTION, _unread(row)))
+            portions.append(self._portion(row))
+            taken += len(portions[-1].tokens)
+        return portions
 
     def _due(self, most: int) -> list[Portion]:
         """Take portions of the rows whose turn it is until there is enough."""
@@ -109,6 +135,7 @@ class Batch:
         """Take the next portion of a row's text; with the last one it is among those that run."""
         tokens, start = row.unread(PORTION), row.read
         row.read += len(tokens)
+        self._work[row.tenant] += len(tokens)
         if row.read <= row.position:
             return Portion(row.slot, tokens, start, None)
         self._reading.remove(row)

@@ -231,9 +231,16 @@ def on_gpu(model: GPT, *, slots: int) -> CudaDecoder:
     # Partial sums are not to be rounded to bfloat16 before they are added up.
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
     device = torch.device("cuda")
-    return CudaDecoder(
-        Step(model, slots=slots, device=device, dtype=torch.bfloat16, record=Recorder())
-    )
+    try:
+        return CudaDecoder(
+            Step(model, slots=slots, device=device, dtype=torch.bfloat16, record=Recorder())
+        )
+    except (RuntimeError, AssertionError) as exc:  # what torch raises for driver, memory, capture
+        why = (str(exc) or type(exc).__name__).splitlines()[0]
+        raise ValueError(
+            f"GENERATION_MODE cuda: the GPU cannot record the model's step ({why}): free memory on "
+            "it or lower GENERATION_SLOTS, check that its driver suits this torch, or use auto"
+        ) from exc
 
 
 def _moved(model: GPT, device: torch.device, dtype: torch.dtype) -> GPT:

@@ -17,8 +17,9 @@ from api.gpt.sampling import Draw
 from api.gpt.shape import GPTConfig
 
 PORTION = 32  # tokens of one text that are read at a time
-# Tokens after which a step reads no more portions: beside running rows, and if there are none.
-READ_BESIDE, READ_ALONE = 32, 128
+# Tokens after which a step reads no more portions: in turn beside running rows, ahead of the turns,
+# and if there are no running rows.
+READ_BESIDE, READ_AHEAD, READ_ALONE = 32, 128, 128
 
 log = logging.getLogger(__name__)
 

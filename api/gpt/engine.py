@@ -72,7 +72,7 @@ class Engine:
         self.mode, self._decoder = build(checkpoint, mode, slots=slots, threads=threads)
         self._tokenizer, self._clock = checkpoint.tokenizer, clock
         self._block_size = checkpoint.config.block_size
-        self._batch = Batch(self._decoder, slots)  # the engine's thread only
+        self._batch = self._new_batch(slots)  # the engine's thread only
         self._pace = Pace()  # the engine's thread only
         self._new_scheduler = partial(
             Scheduler,
@@ -168,6 +168,9 @@ class Engine:
         self._decoder.close()
         self._end_all(FinishReason.DRAINING)
 
+    def _new_batch(self, slots: int) -> Batch:
+        return Batch(self._decoder, slots, context=self._block_size)
+
     def _refuse_if_not_running(self) -> None:
         if self._state is _State.NEW:
             raise EngineRefusedError("model_loading", 1.0)
@@ -233,7 +236,7 @@ class Engine:
             if self._changed.wait_for(lambda: self._state is not _State.FAILED, RESTART_SECONDS):
                 return False
             self._scheduler = self._new_scheduler()
-            self._batch = Batch(self._decoder, self._scheduler.slots)
+            self._batch = self._new_batch(self._scheduler.slots)
             self._decoder.reset()
             self._state = _State.RUNNING
         log.warning("the engine began again")
@@ -269,6 +272,8 @@ class Engine:
         self._pace.took(progress.steps, self._clock() - begin)
         self._rate.add(progress.chars)
         self._work_rate.add(progress.chars + progress.read)
+        with self._changed:
+            self._scheduler.worked(progress.work)
         return True
 
     def _end_overdue(self) -> None:

@@ -133,4 +133,8 @@ def _own_place() -> Path:
     return place
 
 
+if vars(config)["DISABLE_JIT"]:  # numba fills the module in as it is imported
+    raise ValueError(
+        "NUMBA_DISABLE_JIT is set, and nothing can be generated without compiled code: unset it"
+    )
 use(kind.name)

@@ -1,14 +1,14 @@
 """Who generates next: a bounded queue and the slots, shared among tenants by weight, first come
 first served in each.
 
-Deficit round robin (Shreedhar and Varghese, SIGCOMM 1995): a tenant's turn adds its weight times a
-quantum to what it may spend, and its jobs start while that pays for them, so in the long run each
-tenant with work waiting gets its weight's share of what is read and written, however much another
-one sends.
+A tenant is due as many slots as its weight's part of them holds whole, less what it does not want.
+The slots that are left over, all of them where tenants outnumber slots, go to those who are owed
+most (`fair_share.py`) and change hands when another is owed a slice more: so in the long run what
+is read and written for tenants with work waiting is in proportion to their weights, whatever they
+send and however long their jobs are.
 
-Nor can a tenant hold the slots with long jobs: one that waits and has fewer than its weight's share
-of them takes the place of the job that started last of a tenant with more than its own
-(`preempt`). That job waits at the head of its line, and goes on where it was without paying again.
+Who is due a slot takes it from the job that started last of a tenant with more than its own
+(`preempt`). That job waits at the head of its line, and goes on where it was.
 Pure bookkeeping: no clock, no thread, no tensor. The caller holds a lock.
 """
 
@@ -16,10 +16,14 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from heapq import heapify, heapreplace
 
-QUANTUM = 200  # of a job's cost that a turn is worth to a tenant of weight 1
+from api.gpt.fair_share import FairShare
+
+SLICE = 512  # tokens: twice what is read again at most of a job that has to wait
+# Who comes back may be owed so much: it is more than a slice, so it has a slot at once.
+SAVED = 2 * SLICE
 
 
 class QueueFullError(Exception):
@@ -37,15 +41,6 @@ class Job:
     deadline: float | None = None
 
 
-@dataclass(slots=True)
-class _Line:
-    """A tenant's waiting jobs and what is left of what its turns brought."""
-
-    jobs: deque[Job] = field(default_factory=deque)  # those that were preempted first
-    deficit: int = 0
-    in_turn: bool = False
-
-
 class Scheduler:
     """Every job that is enqueued ends once: it is withdrawn while it waits, or finished."""
 
@@ -54,10 +49,11 @@ class Scheduler:
             raise ValueError("slots and queue limits must be at least 1")
         self.slots, self.queue_limit = slots, queue_limit
         self.tenant_queue_limit = tenant_queue_limit
-        self._lines: dict[str, _Line] = {}  # in the order of turns; none is empty
+        self._shares = FairShare(saved=SAVED)
+        self._lines: dict[str, deque[Job]] = {}  # what was preempted first; none is empty
         self._running: dict[str, Job] = {}  # in the order of their starts
         self._waiting: dict[str, Job] = {}
-        self._paid: set[str] = set()  # of the waiting: those that ran before
+        self._preempted: set[str] = set()  # of the waiting
 
     @property
     def running(self) -> int:
@@ -74,9 +70,11 @@ class Scheduler:
         """
         if self.running < self.slots and not self._waiting:
             return 0
-        due = max(1, int(self._shares({tenant: weight})[tenant]))
+        weights = {name: self._shares.weight(name) for name in self._wants()}
+        weights[tenant] = max(1, weight)
+        due = max(1, self.slots * weights[tenant] // sum(weights.values()))
         running = [job for job in self._running.values() if job.tenant == tenant]
-        waiting = list(self._lines[tenant].jobs) if tenant in self._lines else []
+        waiting = list(self._lines.get(tenant, ()))
         if not waiting and len(running) < due:
             return 0  # it takes another's place
 
@@ -96,71 +94,57 @@ class Scheduler:
         """Let a job wait for its turn. Raise QueueFullError when no more may wait."""
         if job.job_id in self._waiting or job.job_id in self._running:
             raise ValueError(f"job {job.job_id} is already here")
-        line = self._lines.get(job.tenant)
-        if self.waiting - len(self._paid) >= self.queue_limit:
+        if self.waiting - len(self._preempted) >= self.queue_limit:
             raise QueueFullError("the queue is full")
-        if line is not None and self._new_in(line) >= self.tenant_queue_limit:
+        line = self._lines.get(job.tenant, ())
+        if sum(j.job_id not in self._preempted for j in line) >= self.tenant_queue_limit:
             raise QueueFullError("the tenant's queue is full")
-        self._lines.setdefault(job.tenant, _Line()).jobs.append(job)
+        self._shares.join(job.tenant, job.weight)
+        self._lines.setdefault(job.tenant, deque()).append(job)
         self._waiting[job.job_id] = job
 
-    def preempt(self) -> list[Job]:
-        """Let go of running jobs for tenants with less than their share of the slots; return them.
+    def worked(self, tokens: Mapping[str, int]) -> None:
+        """Note how much was read and written for each tenant; each has jobs that run."""
+        for tenant, count in tokens.items():
+            self._shares.charge(tenant, count)
 
-        `admit` then starts others in their place. The share of a tenant is its weight's part of
-        the slots, rounded down, but a slot at least; nobody is taken below it.
+    def preempt(self) -> list[Job]:
+        """Let go of the jobs that hold slots due to other tenants; return them.
+
+        `admit` then starts others in their place.
         """
-        free = self.slots - self.running
-        counts = Counter(job.tenant for job in self._running.values())
-        shares = {tenant: max(1, int(share)) for tenant, share in self._shares({}).items()}
-        owed = sum(
-            max(0, min(len(line.jobs), shares[tenant] - counts[tenant]))
-            for tenant, line in self._lines.items()
-        )
+        due, counts = self._due(), self._counts()
         preempted: list[Job] = []
-        while counts and owed - free > len(preempted):
-            tenant = max(counts, key=lambda t: counts[t] - shares[t])
-            if counts[tenant] <= shares[tenant]:
-                break
-            counts[tenant] -= 1
-            job = next(j for j in reversed(self._running.values()) if j.tenant == tenant)
-            del self._running[job.job_id]
-            self._waiting[job.job_id] = job
-            self._paid.add(job.job_id)
-            preempted.append(job)
-        for job in preempted:  # the last to start first, so that the first to start heads the line
-            self._lines.setdefault(job.tenant, _Line()).jobs.appendleft(job)
+        for job in reversed(list(self._running.values())):  # the last to start first
+            if counts[job.tenant] > due[job.tenant]:
+                counts[job.tenant] -= 1
+                del self._running[job.job_id]
+                self._waiting[job.job_id] = job
+                self._preempted.add(job.job_id)
+                self._lines.setdefault(job.tenant, deque()).appendleft(job)
+                preempted.append(job)
         return preempted
 
     def admit(self) -> list[Job]:
         """Start waiting jobs while slots are free; return them in order.
 
-        Tenants with less than their share of the slots come first.
+        Tenants that are due slots come first, of those the one that is owed most.
         """
+        due, counts = self._due(), self._counts()
         admitted: list[Job] = []
-        counts = Counter(job.tenant for job in self._running.values())
-        while self._lines and self.running < self.slots:
-            shares = self._shares({})
-            due = (t for t in self._lines if counts[t] < max(1, int(shares[t])))
-            tenant = next(due, None) or next(iter(self._lines))
-            line = self._lines[tenant]
-            head = line.jobs[0]
-            if not line.in_turn:
-                line.in_turn = True
-                line.deficit += QUANTUM * max(1, head.weight)
-            cost = 0 if head.job_id in self._paid else head.cost
-            if cost > line.deficit:
-                self._end_turn(tenant)
-                continue
-            line.deficit -= cost
-            line.jobs.popleft()
-            del self._waiting[head.job_id]
-            self._paid.discard(head.job_id)
-            self._running[head.job_id] = head
+        while self.running < self.slots:
+            short = [tenant for tenant in self._lines if counts[tenant] < due[tenant]]
+            if not short:
+                break
+            tenant = min(short, key=self._shares.stands)
+            job = self._lines[tenant].popleft()
+            if not self._lines[tenant]:
+                del self._lines[tenant]
+            del self._waiting[job.job_id]
+            self._preempted.discard(job.job_id)
+            self._running[job.job_id] = job
             counts[tenant] += 1
-            admitted.append(head)
-            if not line.jobs:
-                del self._lines[tenant]  # what an idle tenant saved up is not kept
+            admitted.append(job)
         return admitted
 
     def overdue(self, now: float) -> list[str]:
@@ -170,9 +154,10 @@ class Scheduler:
 
     def finish(self, job_id: str) -> bool:
         """Free the slot of a running job. Return False when it was not running (any more)."""
-        if job_id not in self._running:
+        job = self._running.pop(job_id, None)
+        if job is None:
             return False
-        del self._running[job_id]
+        self._leave_if_idle(job.tenant)
         return True
 
     def withdraw(self, job_id: str) -> bool:
@@ -180,25 +165,44 @@ class Scheduler:
         job = self._waiting.pop(job_id, None)
         if job is None:
             return False
-        self._paid.discard(job_id)
+        self._preempted.discard(job_id)
         line = self._lines[job.tenant]
-        line.jobs.remove(job)
-        if not line.jobs:
+        line.remove(job)
+        if not line:
             del self._lines[job.tenant]
+            self._leave_if_idle(job.tenant)
         return True
 
-    def _shares(self, more: dict[str, int]) -> dict[str, float]:
-        """Return the part of the slots that each tenant with jobs is due, and those of `more`."""
-        weights = {job.tenant: max(1, job.weight) for job in self._running.values()}
-        weights |= {tenant: max(1, line.jobs[0].weight) for tenant, line in self._lines.items()}
-        weights |= more
-        whole = sum(weights.values())
-        return {tenant: self.slots * weight / whole for tenant, weight in weights.items()}
+    def _leave_if_idle(self, tenant: str) -> None:
+        if tenant not in self._wants():
+            self._shares.leave(tenant)
 
-    def _new_in(self, line: _Line) -> int:
-        return sum(job.job_id not in self._paid for job in line.jobs)
+    def _counts(self) -> Counter[str]:
+        """Return how many slots each tenant has."""
+        return Counter(job.tenant for job in self._running.values())
 
-    def _end_turn(self, tenant: str) -> None:
-        line = self._lines.pop(tenant)
-        line.in_turn = False
-        self._lines[tenant] = line  # to the end
+    def _wants(self) -> Counter[str]:
+        """Return how many slots each tenant could use."""
+        return self._counts() + Counter({name: len(line) for name, line in self._lines.items()})
+
+    def _due(self) -> dict[str, int]:
+        """Return how many slots each tenant is due: all of them, or all that are wanted."""
+        wants, holds, weight = self._wants(), self._counts(), self._shares.weight
+        due: dict[str, int] = {}
+        left, whole = self.slots, sum(map(weight, wants))
+        while content := [t for t in wants if wants[t] * whole <= left * weight(t)]:
+            for tenant in content:  # they leave something of their part to the others
+                self._shares.has_enough(tenant)
+                due[tenant] = wants.pop(tenant)
+            left = self.slots - sum(due.values())
+            whole = sum(map(weight, wants))
+        due |= {tenant: left * weight(tenant) // whole for tenant in wants}
+
+        def place(tenant: str) -> float:
+            """To take over another's slot a tenant must be owed a slice more."""
+            more = 0 if holds[tenant] > due[tenant] else SLICE
+            return self._shares.stands(tenant) + more / weight(tenant)
+
+        for tenant in sorted(wants, key=place)[: self.slots - sum(due.values())]:
+            due[tenant] += 1
+        return due

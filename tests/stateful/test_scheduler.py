@@ -1,4 +1,5 @@
-"""The scheduler under any sequence of events: no job lost, no slot lost, no tenant starved."""
+"""The scheduler under any sequence of events: no job lost, no slot lost, no tenant starved, and
+each tenant's part by its weight."""
 
 from collections import Counter, defaultdict
 
@@ -6,10 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from api.gpt.scheduler import QUANTUM, Job, QueueFullError, Scheduler
+from api.gpt.scheduler import SAVED, SLICE, Job, QueueFullError, Scheduler
 
-SLOTS, QUEUE, TENANT_QUEUE, MAX_COST, WEIGHT = 3, 12, 6, 1_000, 2
-TENANTS = ("a", "b", "c", "d")
+SLOTS, QUEUE, TENANT_QUEUE, MAX_COST, MOST_TOKENS = 3, 12, 6, 1_000, 256
+WEIGHTS = {"a": 1, "b": 1, "c": 2, "d": 5}
+# How far apart two tenants may stand who both wait, in work for each of their weight: what they
+# brought with them, a slice, and a step in all slots.
+APART = 2 * SAVED + SLICE + SLOTS * MOST_TOKENS
 
 
 class SchedulerMachine(RuleBasedStateMachine):
@@ -23,12 +27,14 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.running = {}  # job id -> Job, in the order of their starts
         self.ended = set()
         self.ran = set()  # what was admitted, once or more often
-        self.passed_over = defaultdict(int)  # characters of others since a waiting tenant's last
+        self.work = Counter()  # of each tenant
+        self.both_wait = {}  # pairs of tenants -> each one's work when both had begun to wait
+        self.passed_over = Counter()  # work for others while a tenant waits and none of it runs
 
-    @rule(tenant=st.sampled_from(TENANTS), cost=st.integers(1, MAX_COST))
+    @rule(tenant=st.sampled_from(sorted(WEIGHTS)), cost=st.integers(1, MAX_COST))
     def enqueue(self, tenant, cost):
         self.number += 1
-        job = Job(str(self.number), tenant, cost, weight=WEIGHT)
+        job = Job(str(self.number), tenant, cost, weight=WEIGHTS[tenant])
         new = {t: sum(j.job_id not in self.ran for j in line) for t, line in self.waiting.items()}
         full = sum(new.values()) >= QUEUE
         try:
@@ -48,37 +54,51 @@ class SchedulerMachine(RuleBasedStateMachine):
         for job in admitted:
             assert self.waiting[job.tenant].pop(0) == job, "out of order within a tenant"
             self.running[job.job_id] = job
-            self.passed_over[job.tenant] = 0
-            if job.job_id in self.ran:
-                continue  # it was paid for
             self.ran.add(job.job_id)
-            for tenant, jobs in self.waiting.items():
-                if jobs and tenant != job.tenant:
-                    self.passed_over[tenant] += job.cost
-        for tenant in TENANTS:
-            if not self.waiting[tenant]:
-                self.passed_over[tenant] = 0
 
-    def shares(self):
-        tenants = {job.tenant for job in self.running.values()}
-        tenants |= {tenant for tenant, line in self.waiting.items() if line}
-        return dict.fromkeys(tenants, max(1, SLOTS // max(1, len(tenants))))
+    def holds(self):
+        return Counter(job.tenant for job in self.running.values())
 
-    @rule()
+    def whole_parts(self):
+        """Return the whole slots that each tenant's weight is worth among all with work; what
+        one of them does not want makes the others' parts larger."""
+        wants = self.holds() + Counter({t: len(line) for t, line in self.waiting.items()})
+        left, parts = SLOTS, {}
+        while True:
+            whole = sum(WEIGHTS[t] for t in wants)
+            content = {t: n for t, n in wants.items() if n * whole <= left * WEIGHTS[t]}
+            if not content:
+                return parts | {t: left * WEIGHTS[t] // whole for t in wants}
+            for tenant, count in content.items():
+                parts[tenant] = wants.pop(tenant)
+                left -= count
+
+    @rule(times=st.integers(1, 40), tokens=st.integers(1, MOST_TOKENS))
+    def steps(self, times, tokens):
+        """What the engine does: preempt, admit, and let every running job do some tokens."""
+        for _ in range(times):
+            self.preempt_and_admit()
+            work = Counter()
+            for job in self.running.values():
+                work[job.tenant] += tokens
+            self.scheduler.worked(work)
+            self.work += work
+            for tenant in self.waiting:
+                self.passed_over[tenant] += sum(work.values())
+
     def preempt_and_admit(self):
-        """What the engine does before each step: afterwards nobody waits who is owed a slot."""
-        before = self.shares()
+        """Afterwards each has what its weight is worth, to a slot, and the last made room."""
+        before = self.holds()
         for job in self.scheduler.preempt():
             same = [j for j in self.running.values() if j.tenant == job.tenant]
             assert job == same[-1], "not the last to start"
-            assert len(same) > before[job.tenant], "taken below its share"
             del self.running[job.job_id]
             self.waiting[job.tenant].insert(0, job)
         self.admit()
-        shares = self.shares()
-        counts = Counter(job.tenant for job in self.running.values())
-        owed = any(line and counts[t] < shares[t] for t, line in self.waiting.items())
-        assert not owed or all(counts[t] <= shares[t] for t in counts)
+        holds, parts = self.holds(), self.whole_parts()
+        for tenant, count in parts.items():
+            assert count <= holds[tenant] <= count + 1, "not its weight's part"
+            assert not self.waiting[tenant] or holds[tenant] >= min(before[tenant], count)
         assert not self.scheduler.preempt(), "it would go to and fro"
 
     @precondition(lambda self: self.running)
@@ -111,15 +131,31 @@ class SchedulerMachine(RuleBasedStateMachine):
         assert self.scheduler.waiting == sum(map(len, self.waiting.values()))
         jobs = [*self.running.values(), *(j for line in self.waiting.values() for j in line)]
         everything = sum(job.cost for job in jobs)
-        for tenant in TENANTS:
-            assert 0 <= self.scheduler.cost_ahead(tenant, WEIGHT, {}) <= everything
+        for tenant, weight in WEIGHTS.items():
+            assert 0 <= self.scheduler.cost_ahead(tenant, weight, {}) <= everything
+
+    @invariant()
+    def who_waits_gets_its_part(self):
+        """While two tenants both have work waiting, what is done for them goes by their weights."""
+        for one in WEIGHTS:
+            for other in WEIGHTS:
+                if not (self.waiting[one] and self.waiting[other]):
+                    self.both_wait.pop((one, other), None)
+                    continue
+                then = self.both_wait.setdefault((one, other), dict(self.work))
+                since = [(self.work[t] - then.get(t, 0)) / WEIGHTS[t] for t in (one, other)]
+                assert abs(since[0] - since[1]) <= APART
 
     @invariant()
     def nobody_starves(self):
-        """A waiting tenant is passed over by no more than the others' turns until it can pay."""
-        turns = -(-MAX_COST // (QUANTUM * WEIGHT)) + 1
-        most = (len(TENANTS) - 1) * (turns * QUANTUM * WEIGHT + MAX_COST)
-        assert all(passed <= most for passed in self.passed_over.values())
+        """A tenant that waits without a slot is passed over by no more than lifts all others as far
+        as they may stand before it, in the one slot or more that is nobody's whole part."""
+        holds = self.holds()
+        for tenant in WEIGHTS:
+            if holds[tenant] or not self.waiting[tenant]:
+                self.passed_over[tenant] = 0
+            others = sum(weight for t, weight in WEIGHTS.items() if t != tenant)
+            assert self.passed_over[tenant] <= SLOTS * others * APART
 
 
 SchedulerMachine.TestCase.settings = settings(

@@ -63,6 +63,7 @@ def test_every_admitted_request_has_a_thread_and_others_have_spare_ones():
         ("LOG_FORMAT", "xml"),
         ("KEY_LABEL", "prod"),
         ("REDIS_URL", "http://localhost"),
+        ("NUMBA_DISABLE_JIT", "1"),
     ],
 )
 def test_a_bad_value_is_named(name, value):
@@ -81,7 +82,16 @@ def test_several_origins():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("PORT", "none"), ("SECRETS", "gcp:my-project"), ("PLANS_FILE", "no-such-file.toml")],
+    [
+        ("PORT", "none"),
+        ("SECRETS", "gcp:my-project"),
+        ("PLANS_FILE", "no-such-file.toml"),
+        ("NUMBA_DISABLE_JIT", "1"),
+        pytest.param(
+            *("GENERATION_MODE", "cuda"),
+            marks=pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="there is a GPU"),
+        ),
+    ],
 )
 def test_a_bad_setting_stops_the_process_with_one_line(tmp_path, name, value):
     """`python -m api` says what is wrong on stderr and ends with status 1; nothing is started."""

@@ -5,8 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.gpt.batch import Batch
-from api.gpt.decoder import PORTION, READ_ALONE, READ_BESIDE
+from api.gpt.decoder import PORTION, READ_AHEAD, READ_ALONE, READ_BESIDE
 from api.gpt.generation import Generation
+from api.gpt.reading import SAVED_IN_STEP
 from api.gpt.request import GenerationRequest
 from api.gpt.row import Row
 from api.gpt.tokenizer import CharTokenizer
@@ -38,7 +39,13 @@ def decoder():
 
 @pytest.fixture
 def batch(decoder):
-    return Batch(decoder, slots=8)
+    return Batch(decoder, slots=8, context=512)
+
+
+def spend(batch, *tenants):
+    """Let tenants without a text to be read have nothing saved up."""
+    for tenant in tenants:
+        batch._reading._left[tenant] = batch._reading._steps, 0
 
 
 def row(length, tenant="t", **more):
@@ -52,6 +59,7 @@ def test_a_short_text_does_not_wait_for_long_ones(batch, decoder):
     whatever is being read already."""
     batch.add(running := row(1))
     batch.step(4)
+    spend(batch, "t")
     for _ in range(3):
         batch.add(row(400))
     batch.step(4)
@@ -64,10 +72,12 @@ def test_a_short_text_does_not_wait_for_long_ones(batch, decoder):
 
 
 def test_running_rows_wait_for_a_portion_at_a_time(batch, decoder):
-    """Beside running rows a step reads a portion, alone some more; nothing is read twice."""
+    """Beside running rows a step reads a portion, alone some more; nothing is read twice. So it is
+    for a tenant that has nothing saved up."""
     batch.add(long := row(400))
     batch.step(4)
     assert decoder.passes == [([long.slot] * 4, READ_ALONE, [])]
+    batch._reading._lines["t"].saved = 0
     batch.add(row(1))
     batch.step(4)
     decoder.passes.clear()
@@ -79,11 +89,65 @@ def test_running_rows_wait_for_a_portion_at_a_time(batch, decoder):
     assert sum(read) == 400 - READ_ALONE - READ_BESIDE
 
 
+def test_who_was_not_reading_is_read_at_once(batch, decoder):
+    """Beside a flood of prompts, a text of a tenant that had none is read ahead of all turns, a
+    bounded part in a step, in passes without the running rows, and the flood has its turns too."""
+    batch.add(row(1, "flood"))
+    batch.step(1)
+    spend(batch, "flood")
+    for _ in range(5):
+        batch.add(row(400, "flood"))
+    batch.step(1)
+    decoder.passes.clear()
+    batch.add(newcomer := row(300, "newcomer"))
+    steps = 0
+    while newcomer.is_new:
+        batch.step(1)
+        steps += 1
+    assert steps == -(-300 // READ_AHEAD)
+    ahead = [(slots, tokens) for slots, tokens, running in decoder.passes if not running]
+    assert all(set(slots) == {newcomer.slot} and tokens <= READ_AHEAD for slots, tokens in ahead)
+    beside = [tokens for _, tokens, running in decoder.passes if running]
+    assert beside == [READ_BESIDE] * steps
+
+
+def test_reading_is_saved_up_slowly_and_to_a_bound(batch, decoder):
+    """A tenant that had its text read ahead is read in turn until steps have passed without one of
+    its own; and no wait is worth more than a context."""
+    batch.add(row(1, "busy"))
+    batch.step(1)
+    ahead = []
+    for pause in (0, 8, 1_000, 100_000):
+        batch._reading.passed(pause)
+        batch.add(text := row(510, "t", num_chars=1))
+        decoder.passes.clear()
+        while text.is_new:
+            batch.step(1)
+        batch.remove_ended(0.0)
+        passes = [tokens for _, tokens, running in decoder.passes if not running]
+        ahead.append(sum(passes))
+    assert ahead[0] + ahead[1] <= 512 + 16 * SAVED_IN_STEP
+    assert ahead[1] < 510 / 2
+    assert ahead[2] == ahead[3] == ahead[0] > 400
+
+
+def test_a_tenant_that_is_long_gone_is_not_kept_in_mind(batch):
+    """What is remembered of tenants is bounded by the steps that it takes to save up all."""
+    batch.add(row(1, "busy"))
+    for number in range(200):
+        batch.add(text := row(40, f"{number}", num_chars=1))
+        while text.is_new:
+            batch.step(1)
+        batch.remove_ended(0.0)
+    assert len(batch._reading._left) <= 512 // SAVED_IN_STEP + 2
+
+
 def test_what_was_begun_is_read_to_its_end_where_it_must_be(batch, decoder):
     """A decoder with one stage is never given another text's portion in the middle of one."""
     decoder.reads_one_at_a_time = True
     batch.add(row(1))
     batch.step(1)
+    spend(batch, "t")
     batch.add(long := row(200))
     batch.step(1)
     batch.add(row(2))
@@ -119,6 +183,7 @@ def test_a_text_that_ends_with_its_first_character_is_not_gone_on_with(batch, de
     batch.step(4)
     assert ending.generation.ended
     assert ending.slot not in decoder.passes[1][2]
+    assert decoder.released == [ending.slot]
     assert ending.take([0, 0]) == 0
     assert batch.remove_ended(0.0) == [ending]
 
@@ -150,7 +215,7 @@ def test_every_row_is_read_within_a_number_of_steps(weights, flood, one_at_a_tim
     line and its tenant's turns take: neither at its beginning nor when its window has moved."""
     decoder = Recorder()
     decoder.reads_one_at_a_time = one_at_a_time
-    batch = Batch(decoder, slots=8)
+    batch = Batch(decoder, slots=8, context=512)
     due, joined = {}, 0
     batch.add(row(1, "a", weight=weights["a"]))
     batch.add(row(500, "b", weight=weights["b"]))
@@ -172,6 +237,7 @@ def test_reading_is_shared_by_weight(batch, decoder):
     """Beside each other, tenants' long texts are read in proportion to their weights."""
     batch.add(row(1))
     batch.step(1)
+    spend(batch, "light", "heavy")
     rows = [row(500, "light"), row(500, "heavy", weight=3)]
     for r in rows:
         batch.add(r)

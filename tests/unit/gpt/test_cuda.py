@@ -228,6 +228,30 @@ def test_without_a_gpu_the_start_ends_with_a_line(tiny_model):
         build(checkpoint.load(tiny_model), GenerationMode.CUDA, slots=1, threads=1)
 
 
+@pytest.mark.parametrize(
+    "failure",
+    [
+        RuntimeError("CUDA error: operation not permitted when stream is capturing\nCompile with"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        AssertionError("Torch not compiled with CUDA enabled"),
+    ],
+    ids=lambda failure: type(failure).__name__,
+)
+def test_a_recording_that_fails_is_one_line(tiny_model, monkeypatch, failure):
+    """Whatever the GPU refuses while the step is recorded, the start ends with one line that has
+    the first of its reason and says what to do."""
+
+    def refuse():
+        raise failure
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(cuda, "Recorder", refuse)
+    with pytest.raises(ValueError, match="use auto") as refused:
+        build(checkpoint.load(tiny_model), GenerationMode.CUDA, slots=1, threads=1)
+    assert str(failure).splitlines()[0] in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
 @needs_gpu
 def test_recorded_steps_are_the_steps(model):
     """On a GPU, for every size: what a graph repeats is what its step computes unrecorded, bit for

@@ -383,6 +383,19 @@ def test_what_is_compiled_is_compiled_before_the_first_request(width, monkeypatc
 
 
 @pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])
+def test_a_text_that_ends_where_the_context_does_breaks_nothing(mode, make):
+    """One character after a prompt that fills the context (64), beside a running text: its row ends
+    in a pass of its own, without room for another token, and the running text goes on."""
+    engine = make(mode=mode, slots=4)
+    running = engine.submit(ask("running", num_chars=2_000))
+    wait_until(lambda: running._chars)
+    for name, length in enumerate((63, 64, 64, 63)):
+        full = engine.submit(ask(name, tenant=f"{name}", prompt="x" * length, num_chars=1))
+        assert full.result(WAIT).finish_reason is FinishReason.LENGTH
+    assert running.result(WAIT).generated_chars == 2_000
+
+
+@pytest.mark.parametrize("mode", [GenerationMode.INT8, GenerationMode.FP32])
 def test_who_was_preempted_goes_on_without_a_trace(mode, make):
     """A tenant with every slot gives one up to another's request at once; its own text is the one
     that it would have been, to the character, and streamed on."""
