@@ -47,6 +47,9 @@ class Front:
         """Stand before `app`, whose parts are there already."""
         self._parts: Service = app.extensions["quillgate"]
         self._flask: Wsgi = app.wsgi_app
+        cors = bool(self._parts.settings.cors_origins)
+        # To every cache: another origin may get another answer.
+        self._vary = [("Vary", "Origin")] if cors else []
         self.short: dict[str, Access] = {}  # path -> how it is answered here
         app.before_request(_check)
         app.after_request(_finish)
@@ -69,7 +72,8 @@ class Front:
                 answered = self._answer(call, access)
                 if answered is not None:
                     status, content_type, body = answered
-                    start_response(_STATUS_LINES[status], _headers(call, content_type, len(body)))
+                    headers = _headers(call, content_type, len(body))
+                    start_response(_STATUS_LINES[status], headers + self._vary)
                     return [body]
             return self._flask(environ, _with_headers(call, start_response))
         finally:

@@ -154,6 +154,15 @@ def test_what_is_not_plain_is_checked_once_by_either(bench, monkeypatch, path, b
     assert len(checked) == 1
 
 
+def test_caches_hear_of_origins_on_both_roads(make_bench):
+    """With CORS on, every answer varies by its origin, also one to nobody's page."""
+    bench = make_bench(CORS_ORIGINS="https://a.example")
+    for headers, allowed in (({}, None), ({"Origin": "https://a.example"}, "https://a.example")):
+        answer = bench.client.post("/generate", json={}, headers={"X-API-Key": GOOD, **headers})
+        assert answer.headers["Vary"] == "Origin"
+        assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+
+
 def test_nothing_of_a_request_is_left_for_the_next(bench):
     """The fields of a request's log lines end with it, on both roads."""
     both(bench, json={"num_chars": 3})
