@@ -14,6 +14,7 @@ from flask import request
 from api.access import Access
 from api.call import Call
 from api.errors import FieldError, ProblemError
+from api.expiry import EXPIRES_HEADER
 from api.parts import Service
 from api.schemas import B, parse, shown_field
 from auth.admin import Admin
@@ -70,7 +71,7 @@ def read_body(call: Call) -> bytes:
     try:
         # What waits for the rest of a body is cut off by the worker, and reads its end.
         body: bytes = environ["wsgi.input"].read(length) if length else b""
-    except ConnectionError:
+    except (OSError, ValueError):  # the line to the caller failed, in whatever way
         body = b""
     if RECEIVED in environ:
         environ[RECEIVED]()
@@ -187,6 +188,7 @@ def authenticate(call: Call) -> Principal:
 def refuse_key(call: Call, reason: str) -> ProblemError:
     """Count a refused key and return the one 401 there is, or 429 for too many from here."""
     parts: Service = call.parts
+    call.headers.pop(EXPIRES_HEADER, None)  # nothing tells that it existed
     parts.metrics.auth_failures.labels(reason=reason).inc()
     parts.throttle.count_failed_key(call.address, reason)
     challenge = {"WWW-Authenticate": 'ApiKey realm="quillgate", header="X-API-Key"'}

@@ -37,7 +37,8 @@ def once(call: Call, body: Body, seed: int) -> Once | None:
     key = match[1] or match[2]
     # The API key's id is in the record's name already. The idempotency key salts the digest, which
     # nobody who reads Redis can therefore test a guessed prompt against.
-    request_digest = _digest(key, call.environ["PATH_INFO"], body.model_dump_json())
+    path = "/" + call.environ["PATH_INFO"].lstrip("/")  # as it is routed: //generate is the same
+    request_digest = _digest(key, path, body.model_dump_json())
     return Once(_digest(call.principal.key_id, key)[:32], request_digest, seed)
 
 

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import replace
+
 import pytest
 
+from api.call import Call
+from api.expiry import EXPIRES_HEADER
 from api.gpt.request import EngineRefusedError
+from api.guards import RECEIVED
+from api.idempotency import once
 from api.limits.policy import Decision, LimitState
+from api.schemas import GenerateRequest
 from api.telemetry import log_fields
 from auth.errors import (
     AddressNotAllowedError,
@@ -14,7 +22,7 @@ from auth.errors import (
     KeyringUnavailableError,
     TenantDisabledError,
 )
-from tests.support.api_bench import GOOD
+from tests.support.api_bench import GOOD, PRINCIPAL
 
 BY_FLASK = {"Origin": "https://example.org"}  # not plain; without CORS_ORIGINS it changes nothing
 LIMITS = (LimitState("requests_per_minute", 10, 3, 12.0, 60),)
@@ -161,6 +169,51 @@ def test_caches_hear_of_origins_on_both_roads(make_bench):
         answer = bench.client.post("/generate", json={}, headers={"X-API-Key": GOOD, **headers})
         assert answer.headers["Vary"] == "Origin"
         assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104), TimeoutError(110), OSError(113)])
+@pytest.mark.parametrize("headers", [{}, BY_FLASK])
+def test_a_body_that_cannot_be_read_is_no_fault_of_ours(bench, error, headers):
+    """Whatever ends the line to the caller is a 400, and the worker hears that reading is over."""
+    told = []
+
+    class Broken:
+        def read(self, *_):
+            raise error
+
+    answer = bench.client.post(
+        "/generate",
+        headers={"X-API-Key": GOOD, "Content-Type": "application/json", **headers},
+        environ_overrides={
+            "wsgi.input": Broken(),
+            "CONTENT_LENGTH": "2",
+            RECEIVED: lambda: told.append(1),
+        },
+    )
+    assert (answer.status_code, answer.get_json()["code"]) == (400, "bad_request")
+    assert told == [1]
+
+
+def test_a_refused_key_is_not_told_when_it_would_have_expired(bench):
+    """A key that Redis knows to be revoked is answered like one that never was."""
+    bench.keyring.answer = replace(PRINCIPAL, expires_at=int(time.time()) + 3600)
+    assert EXPIRES_HEADER in bench.generate(num_chars=3).headers
+    bench.limiter.refusal = Decision(None, "invalid_key")
+    answer = bench.generate(num_chars=3)
+    assert answer.status_code == 401
+    assert EXPIRES_HEADER not in answer.headers
+
+
+def test_an_idempotency_key_knows_the_route_however_it_is_spelt(bench):
+    """`//generate` is `/generate`: the request again is the request again."""
+    digests, parts = set(), bench.app.extensions["quillgate"]
+    for path in ("/generate", "//generate"):
+        call = Call({"PATH_INFO": path, "HTTP_IDEMPOTENCY_KEY": "k"}, parts)
+        call.principal = PRINCIPAL
+        identified = once(call, GenerateRequest(), 7)
+        assert identified is not None
+        digests.add(identified.digest)
+    assert len(digests) == 1
 
 
 def test_nothing_of_a_request_is_left_for_the_next(bench):
