@@ -106,6 +106,10 @@ class Tab:
         field.press("Tab")
         self.idle()
 
+    def shows(self, name: str, value: str, role: str = "textbox") -> None:
+        """Wait until a field holds this: Streamlit paints each new field empty at first."""
+        self.until(lambda: self.field(name, role).input_value() == value)
+
     def compare(self) -> None:
         """Unfold "More" and switch the comparison on."""
         self.page.get_by_text("More", exact=True).click()
