@@ -15,6 +15,15 @@ def main() -> int:
     except SettingsError as exc:
         print(f"web: {exc}", file=sys.stderr)
         return 1
+    if settings.auth.workload is not None:  # on Fly.io
+        from auth.secrets.fly_identity import SOCKET
+        from web.fly_machine import step_down
+
+        try:
+            step_down(SOCKET)
+        except OSError as exc:
+            print(f"web: the user cannot be changed: {exc}", file=sys.stderr)
+            return 1
 
     import uvicorn
     from streamlit.web.bootstrap import load_config_options

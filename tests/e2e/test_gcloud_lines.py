@@ -28,6 +28,7 @@ KNOWN = {
     "OPERATOR": "user:ada@example.com",
     "FLY_ORG": "acme",
     "FLY_APP": "quillgate-web",
+    "TOKEN_ORG": "acme",
     "URL": "https://quillgate-api-abc.a.run.app",
     "IMAGE": "us-docker.pkg.dev/some-project-1/api",
     "REDIS_HOST": "10.0.0.3",

@@ -32,7 +32,6 @@ def test_sessions_are_kept_and_streams_get_their_time(fly):
     """One machine stays up, counted by its open pages, and is told to end before it is killed."""
     service = fly["http_service"]
     assert service["auto_stop_machines"] == "off"
-    assert service["min_machines_running"] == 1
     assert service["concurrency"]["type"] == "connections"
     assert service["force_https"] is True
     assert fly["kill_signal"] == "SIGTERM"
@@ -41,6 +40,29 @@ def test_sessions_are_kept_and_streams_get_their_time(fly):
     assert check["path"] == "/_stcore/health"
     [machine] = fly["vm"]
     assert machine["memory"] == "512mb"
+
+
+def test_the_image_is_the_web_app_that_can_say_who_it_is(fly):
+    """The target `web`, which begins as root there: Fly's socket answers nobody else."""
+    assert fly["build"]["build-target"] == "web"
+    assert fly["build"]["args"] == {"RUN_AS": "0:0"}
+
+
+def test_flyctl_reads_every_key(fly):
+    """flyctl passes over a key that it does not know: these are names of its own structures."""
+    assert set(fly) <= {"app", "primary_region", "kill_signal", "kill_timeout", "build", "env"} | {
+        *("http_service", "vm", "restart")
+    }
+    assert set(fly["build"]) <= {"dockerfile", "build-target", "args"}
+    service = fly["http_service"]
+    assert set(service) <= {"internal_port", "force_https", "concurrency", "checks"} | {
+        *("auto_stop_machines", "auto_start_machines")
+    }
+    assert set(service["concurrency"]) == {"type", "soft_limit", "hard_limit"}
+    [check], [machine], [restart] = service["checks"], fly["vm"], fly["restart"]
+    assert set(check) <= {"method", "path", "grace_period", "interval", "timeout"}
+    assert set(machine) <= {"size", "memory"}
+    assert restart == {"policy": "on-failure"}
 
 
 def test_the_documented_deploy_makes_one_machine():
