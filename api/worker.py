@@ -61,6 +61,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def init_process(self) -> None:
         for listener in self.sockets:
+            listener.sock.listen(self.cfg.backlog)  # one before this may have refused, see below
             if _LINUX_DEFER_ACCEPT is not None and listener.sock.family != socket.AF_UNIX:
                 # A connection is handed over once it has sent something.
                 listener.sock.setsockopt(socket.IPPROTO_TCP, _LINUX_DEFER_ACCEPT, ACCEPT_SECONDS)
@@ -128,6 +129,24 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             for connection in list(self._answering):
                 with contextlib.suppress(OSError):  # it went away by itself
                     connection.shutdown(socket.SHUT_RDWR)  # a write that waits fails now
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """gunicorn leaves the listener open until it exits, and resets who is in it unheard.
+
+        Who is in it when the drain has ended is answered; who comes later is refused by the
+        kernel, before anything was sent: that can be tried again elsewhere, whatever it was.
+        """
+        super().set_accept_enabled(enabled)
+        if enabled or self.alive:
+            return
+        for listener in self.sockets:
+            waiting = True
+            while waiting:
+                before = self.nr_conns
+                self.accept(listener)
+                waiting = self.nr_conns > before
+            with contextlib.suppress(OSError):  # macOS knows no such thing
+                listener.sock.shutdown(socket.SHUT_RD)
 
     def _cap_keepalive(self, deadline: float) -> None:
         super()._cap_keepalive(min(deadline, self._stop_by))

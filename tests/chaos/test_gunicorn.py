@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
@@ -156,6 +159,40 @@ def test_while_draining_new_work_is_told_so(server):
         assert api.get("/health").status_code == 200
         read_all(sock)
     assert api.stop() == 0
+
+
+def test_nobody_is_let_in_and_then_dropped(server):
+    """Until the process is gone each new connection is answered, or refused before it began."""
+    api = server(SECONDS_PER_CHAR="0.0008", ALPHABET="\u2028")  # as below: a reader who never reads
+    answered, dropped = [], []
+    with socket.socket() as unread:
+        unread.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        unread.connect(("127.0.0.1", api.port))
+        unread.sendall(request_for(num_chars=10_000, stream=True))
+        api.wait_until(lambda: bool(api.events("generation.started")), "the stream")
+        api.process.send_signal(signal.SIGINT)  # the same way out as SIGTERM's, with half a second
+        while api.process.poll() is None:
+            try:
+                with socket.create_connection(("127.0.0.1", api.port), timeout=20) as sock:
+                    sock.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                    (answered if read_all(sock) else dropped).append(time.monotonic())
+            except ConnectionRefusedError:
+                time.sleep(0.01)
+            except ConnectionError:
+                dropped.append(time.monotonic())
+    assert answered
+    assert not dropped
+
+
+def test_a_worker_that_was_ended_alone_is_replaced(server):
+    """The listener that it closed to newcomers is opened again by the next one."""
+    api = server()
+    children = Path(f"/proc/{api.process.pid}/task/{api.process.pid}/children")
+    if not children.exists():
+        return  # no Linux, and no such closing
+    os.kill(int(children.read_text().split()[0]), signal.SIGTERM)
+    api.wait_until(lambda: len(api.events("model.loaded")) == 2, "the next worker")
+    api.wait_ready()
 
 
 def test_a_body_cut_by_the_drain_is_told_of_the_drain(server):
