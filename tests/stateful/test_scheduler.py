@@ -78,6 +78,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         """What the engine does: preempt, admit, and let every running job do some tokens."""
         for _ in range(times):
             self.preempt_and_admit()
+            self.note_who_waits()  # also who has a turn that is over by the last step
             work = Counter()
             for job in self.running.values():
                 work[job.tenant] += tokens
@@ -85,6 +86,20 @@ class SchedulerMachine(RuleBasedStateMachine):
             self.work += work
             for tenant in self.waiting:
                 self.passed_over[tenant] += sum(work.values())
+            self.who_waits_gets_its_part()
+            self.nobody_starves()
+
+    def note_who_waits(self):
+        """Begin to count anew for those who do not wait, or not without a slot."""
+        holds = self.holds()
+        for one in WEIGHTS:
+            if holds[one] or not self.waiting[one]:
+                self.passed_over[one] = 0
+            for other in WEIGHTS:
+                if self.waiting[one] and self.waiting[other]:
+                    self.both_wait.setdefault((one, other), dict(self.work))
+                else:
+                    self.both_wait.pop((one, other), None)
 
     def preempt_and_admit(self):
         """Afterwards each has what its weight is worth, to a slot, and the last made room."""
@@ -137,23 +152,17 @@ class SchedulerMachine(RuleBasedStateMachine):
     @invariant()
     def who_waits_gets_its_part(self):
         """While two tenants both have work waiting, what is done for them goes by their weights."""
-        for one in WEIGHTS:
-            for other in WEIGHTS:
-                if not (self.waiting[one] and self.waiting[other]):
-                    self.both_wait.pop((one, other), None)
-                    continue
-                then = self.both_wait.setdefault((one, other), dict(self.work))
-                since = [(self.work[t] - then.get(t, 0)) / WEIGHTS[t] for t in (one, other)]
-                assert abs(since[0] - since[1]) <= APART
+        self.note_who_waits()
+        for pair, then in self.both_wait.items():
+            since = [(self.work[t] - then.get(t, 0)) / WEIGHTS[t] for t in pair]
+            assert abs(since[0] - since[1]) <= APART
 
     @invariant()
     def nobody_starves(self):
         """A tenant that waits without a slot is passed over by no more than lifts all others as far
         as they may stand before it, in the one slot or more that is nobody's whole part."""
-        holds = self.holds()
+        self.note_who_waits()
         for tenant in WEIGHTS:
-            if holds[tenant] or not self.waiting[tenant]:
-                self.passed_over[tenant] = 0
             others = sum(weight for t, weight in WEIGHTS.items() if t != tenant)
             assert self.passed_over[tenant] <= SLOTS * others * APART
 
