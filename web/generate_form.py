@@ -27,6 +27,7 @@ from web.visits import Visit
 
 LAST_SEED = "last_seed"  # that a text of this visit was written with
 _ASKED = "asked"  # what stood in the fields then
+_UNFOLDED = "unfolded"  # whether "More" began open: a tab that goes on comparing shows where
 _TYPES = {"seed": str, "temperature": float, "num_chars": int, "top_k": int, "top_p": float}
 _DEFAULTS: Mapping[str, Any] = {
     "prompt": "",
@@ -67,6 +68,7 @@ def set_settings(settings: Mapping[str, Any]) -> None:
 def begin_form(visit: Visit) -> None:
     """Let a new tab begin with what the visit left in the fields."""
     begin_with(_DEFAULTS, visit.fields)
+    st.session_state[_UNFOLDED] = value_of("compare")
 
 
 def form_as_it_stands(largest: int) -> Filled:
@@ -137,7 +139,7 @@ def draw_settings(largest: int, problems: Mapping[str, str]) -> None:
         )
         _draw_problem(problems, "num_chars")
     sampling = any(name in problems for name in ("top_k", "top_p", "second_temperature"))
-    with st.expander("More", expanded=sampling):
+    with st.expander("More", expanded=sampling or st.session_state[_UNFOLDED]):
         _draw_more(problems)
 
 

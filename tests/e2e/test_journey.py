@@ -320,14 +320,8 @@ def _open_admin(tab, panel):
 
 
 def _choose(tab, box, option):
-    """Choose from a list that closes again if it was opened while its panel still unfolds."""
-    found = tab.page.get_by_role("option", name=option)
-    for _ in range(10):
-        tab.page.wait_for_timeout(500)
-        if found.count():
-            break
-        tab.page.get_by_role("combobox", name=box).last.click()
-    found.click()
+    tab.page.get_by_role("combobox", name=box).last.click()
+    tab.page.get_by_role("option", name=option).click()
     tab.idle()
 
 

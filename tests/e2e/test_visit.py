@@ -57,6 +57,16 @@ def test_a_reload_keeps_form_and_texts(adas_tab, told_api):
     assert tab.complaints == []
 
 
+def test_a_reload_of_a_comparison_shows_both_temperatures(adas_tab):
+    """They are under "More", which a new tab shows folded where there is nothing of note in it."""
+    _reload(adas_tab)
+    second = adas_tab.field("Second temperature", "spinbutton")
+    assert not adas_tab.page.get_by_text("Compare two temperatures").is_visible()
+    adas_tab.compare()
+    _reload(adas_tab)
+    second.wait_for()
+
+
 def test_a_reload_does_not_end_what_is_being_written(adas_tab, told_api):
     """The page that was loaded anew shows the text as it comes, to its end."""
     told_api.behaviour = Behaviour(seconds_between_events=0.5)

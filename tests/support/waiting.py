@@ -13,4 +13,4 @@ def wait_until(holds: Callable[[], object], what: str = "it") -> None:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline, f"{what} did not come true in time"
-        time.sleep(0.005)
+        time.sleep(0.02)
