@@ -20,7 +20,7 @@ from api.access import check_policies
 from api.config import Settings
 from api.expiry import EXPIRES_HEADER
 from api.front import Front
-from api.gpt.request import GenerationMode
+from api.gpt.request import FinishReason, GenerationMode
 from api.idempotency import HEADER as IDEMPOTENCY_KEY
 from api.idempotency import REPLAYED
 from api.lifecycle import Engine, Lifecycle, ModelUnusableError
@@ -98,6 +98,7 @@ def create_app(
     metrics.watch_keyring(keyring)
     lifecycle = Lifecycle(load_engine=load_engine, keyring=keyring)
     metrics.watch_model(lambda: lifecycle.model_check)
+    metrics.begin_at_zero(LimiterEvent, FinishReason)
     app.extensions["quillgate"] = Service(
         settings=settings,
         keyring=keyring,

@@ -11,11 +11,11 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterable, MutableMapping
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
@@ -71,8 +71,28 @@ def _blot_rendered(_logger: object, _method: str, line: Any) -> str:
     return blot(str(line))
 
 
+class Lossy:
+    """A stream whose full disk or broken pipe costs lines, and never the request they tell of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        try:
+            self._stream.write(text)
+        except OSError:
+            return
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            return
+
+
 def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     """Send structlog and the standard library's records to stdout in one form."""
+    stdout: Any = Lossy(sys.stdout)
     before: list[Any] = [
         _of_the_request,
         structlog.stdlib.add_log_level,
@@ -94,10 +114,10 @@ def configure_logging(log_format: str, level: int = logging.INFO) -> None:
     structlog.configure(
         processors=[*before, *render],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stdout),
+        logger_factory=structlog.WriteLoggerFactory(stdout),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=before,
@@ -204,6 +224,13 @@ class Metrics:
             "1: this instance can generate; 0: its model loads, or failed.",
             registry=self.registry,
         ).set_function(lambda: check() == "ok")
+
+    def begin_at_zero(self, events: Iterable[str], finishes: Iterable[str]) -> None:
+        """Show these before they were ever counted: a first time is an increase only from 0."""
+        for event in events:
+            self.limiter_events.labels(event=event)
+        for finish in finishes:
+            self.finished.labels(finish=finish)
 
     def refusals(self) -> dict[str, int]:
         """Return how often each code was answered since the start."""

@@ -80,8 +80,9 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._parts.tracing.close()
         self.log.info("Worker exiting (pid: %s)", self.pid)
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError):  # a full disk under the log
+                stream.flush()
         os._exit(0)
 
     def load_wsgi(self) -> None:

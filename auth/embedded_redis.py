@@ -145,13 +145,17 @@ def _listens(path: Path) -> bool:
 
 
 def _answers(path: Path) -> bool:
-    """Say whether a server at `path` answers PING; false while it still loads its file."""
+    """Say whether a server at `path` answers PING; false while it still loads its file.
+
+    One that cannot write its file, as on a full disk, says so to a PING too: it is there all the
+    same, and whoever only reads, or revokes in the secret store, need not wait for it.
+    """
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(PING_SECONDS)
         try:
             client.connect(str(path))
             client.sendall(b"PING\r\n")
-            return client.recv(16).startswith(b"+PONG")
+            return client.recv(16).startswith((b"+PONG", b"-MISCONF"))
         except OSError:
             return False
 

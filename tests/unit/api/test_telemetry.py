@@ -51,6 +51,27 @@ def test_json_lines_have_googles_fields():
 
 
 @pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_log_that_cannot_be_written_fails_nothing(log_format):
+    """A full disk under the log, or a reader of it that went away, costs lines alone."""
+    program = (
+        "import sys\n"
+        "class Full:\n"
+        "    def write(self, text): raise OSError(28, 'No space left on device')\n"
+        "    flush = lambda self: self.write('')\n"
+        f"sys.stdout = Full()\n{PROGRAM}\n"
+        "import os; os._exit(0)"  # as the service does
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, log_format, "key"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
 def test_no_key_is_ever_in_a_line(log_format):
     """Whatever is logged, by whom, a key is blotted out; tracebacks show no local variables."""
     key = mint("live").reveal()

@@ -71,6 +71,20 @@ def url_of(user: subprocess.Popen[str]) -> str:
     return user.stdout.readline().strip()
 
 
+def test_a_server_that_cannot_write_its_file_is_there(tmp_path, monkeypatch):
+    """On a full disk Redis refuses even a PING: nobody waits for the time of a start, in vain."""
+    monkeypatch.setattr(embedded_redis, "START_SECONDS", 1.0)
+    with ensure(tmp_path) as held, redis.Redis.from_url(held.url) as client:
+        (tmp_path / "redis" / "dump.rdb").mkdir()  # what cannot be written over
+        client.config_set("save", "3600 1")
+        client.bgsave()
+        wait_until(lambda: client.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(redis.ResponseError, match="MISCONF"):
+            client.ping()
+        with ensure(tmp_path) as other:
+            assert other.url == held.url
+
+
 def test_starters_at_the_same_moment_share_one_server(tmp_path, start_user):
     """Processes that start together end up on one and the same redis-server."""
     users = [start_user(tmp_path) for _ in range(4)]

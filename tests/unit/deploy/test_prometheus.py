@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from api.errors import CATALOGUE
+from api.gpt.request import FinishReason
+from api.limits.limiter import LimiterEvent
 from api.telemetry import Metrics
 
 ROOT = Path(__file__).parents[3]
@@ -61,14 +64,20 @@ def test_every_metric_that_is_asked_for_exists(exported, rules, panels):
 
 def test_every_label_value_that_is_asked_for_can_come(rules):
     """The codes and events in the rules are ones that the service uses."""
-    from api.errors import CATALOGUE
-    from api.gpt.request import FinishReason
-    from api.limits.limiter import LimiterEvent
-
     text = " ".join(rule["expr"] for rule in rules)
     assert set(re.findall(r'code="(\w+)"', text)) <= set(CATALOGUE)
     assert set(re.findall(r'event="(\w+)"', text)) <= {event.value for event in LimiterEvent}
     assert set(re.findall(r'finish="(\w+)"', text)) <= {reason.value for reason in FinishReason}
+
+
+def test_a_first_time_is_an_increase(bench):
+    """What alerts count by event or finish is exported as 0 before it ever happened."""
+    registry = bench.app.extensions["quillgate"].metrics.registry
+    for name, label, values in (
+        ("quillgate_limiter_events_total", "event", LimiterEvent),
+        ("quillgate_generations_total", "finish", FinishReason),
+    ):
+        assert {registry.get_sample_value(name, {label: value}) for value in values} == {0}
 
 
 def test_a_model_that_cannot_generate_is_a_zero():
