@@ -18,8 +18,11 @@ from api.schemas import Body
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotent-Replayed"  # on an answer whose characters were all or in part paid before
 
-# A structured-field string, or the same without its quotes.
-_KEY = re.compile(r'"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x5b\x5d-\x7e]{1,255})')
+# A structured-field string, or the same without its quotes: then no comma, by which WSGI joins
+# repeated fields.
+_KEY = re.compile(
+    r'"([\x20-\x21\x23-\x5b\x5d-\x7e]{1,255})"|([\x21\x23-\x2b\x2d-\x5b\x5d-\x7e]{1,255})'
+)
 
 
 def once(call: Call, body: Body, seed: int) -> Once | None:

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -41,6 +42,7 @@ INTERRUPT_SECONDS = 0.5
 RECEIVE_SECONDS = 5.0  # the whole head and body of one request
 SEND_SECONDS = 5  # one write to a caller who does not read
 SEND_BUFFER_BYTES = 16 * 1024  # what the kernel takes before a write waits for the caller
+WHOLE = math.inf  # the deadline of a request that was read to its end
 ACCEPT_SECONDS = 5  # until a silent connection is handed over at all
 
 _LINUX_DEFER_ACCEPT = getattr(socket, "TCP_DEFER_ACCEPT", None)  # macOS has none
@@ -51,10 +53,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._receiving: dict[socket.socket, float] = {}  # until when a request must be read
+        # Until when a request must be read: WHOLE once it was; not in here, it was cut off.
+        self._receiving: dict[socket.socket, float] = {}
         self._answering: dict[socket.socket, None] = {}  # what a thread is at work on
         self._hanging_up = HangingUp()
-        self._stop_by = float("inf")  # on the monotonic clock; kept connections end by then
+        self._stop_by = math.inf  # on the monotonic clock; kept connections end by then
         self._leaving = False
         self._parts: Service | None = None
         self._processor = OneProcessor()
@@ -95,7 +98,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
 
         def with_deadline(environ: dict[str, Any], start_response: Any) -> Any:
             connection = environ["gunicorn.socket"]
-            environ[RECEIVED] = lambda: self._receiving.pop(connection, None)
+            environ[RECEIVED] = partial(self._received, connection)
             return app(environ, start_response)
 
         self.wsgi = with_deadline
@@ -124,7 +127,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         finally:
             self._stop_by = time.monotonic() + LAST_SECONDS
             self.alive = False
-            self._cut(lambda _deadline: True)
+            self._cut(math.inf)
             self.method_queue.defer(lambda: None)  # wake the loop
             time.sleep(LAST_SECONDS)
             for connection in list(self._answering):
@@ -178,6 +181,21 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
             self._receiving.pop(conn.sock, None)
             self._answering.pop(conn.sock, None)
 
+    def _received(self, connection: socket.socket) -> None:
+        if connection in self._receiving:
+            self._receiving[connection] = WHOLE
+
+    def _keepalive_after(self, conn: TConn, keepalive: bool) -> bool:
+        """Whether the next request may come on this connection.
+
+        Not where the rest of a refused one may still come: it would be taken for the next.
+        """
+        try:
+            kept: bool = super()._keepalive_after(conn, keepalive)
+        except http_errors.ParseException:  # a chunk that is none; its request has an answer
+            return False
+        return kept and conn.sock in self._receiving
+
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
         """Keep the connection or close it, in the loop: nothing here may wait for a caller."""
         if fs.cancelled() or fs.exception() is not None or fs.result():
@@ -196,12 +214,11 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         super().murder_pending()
         self._hanging_up.look(self.poller)
         self._processor.look()
-        now = time.monotonic()
-        self._cut(lambda deadline: deadline < now)
+        self._cut(time.monotonic())
 
-    def _cut(self, overdue: Callable[[float], bool]) -> None:
+    def _cut(self, due_before: float) -> None:
         for connection, deadline in list(self._receiving.items()):
-            if overdue(deadline) and self._receiving.pop(connection, None) is not None:
+            if deadline < due_before and self._receiving.pop(connection, None) is not None:
                 with contextlib.suppress(OSError):  # it went away by itself
                     connection.shutdown(socket.SHUT_RD)  # its thread reads the end and goes on
 
@@ -212,7 +229,7 @@ class Worker(ThreadWorker):  # type: ignore[misc] # gunicorn has no types
         if isinstance(exc, BlockingIOError):
             return  # a read or write timed out: there is nobody to tell
         problem = _problem_of(exc)
-        if problem.status >= 500:
+        if problem.code == "internal_error":
             self.log.error("Error handling request", exc_info=exc)
         else:
             self.log.info("Malformed request: %s", type(exc).__name__)

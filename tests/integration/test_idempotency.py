@@ -163,7 +163,9 @@ def test_a_failure_is_not_the_answer(instances):
     assert second.charged()[0] == 40
 
 
-@pytest.mark.parametrize("key", ["", '""', "a b", "k" * 256, "schlüssel".encode().decode("latin1")])
+@pytest.mark.parametrize(
+    "key", ["", '""', "a b", "a,b", '"a","b"', "k" * 256, "schlüssel".encode().decode("latin1")]
+)
 def test_what_is_no_key_is_refused_by_name(instances, key):
     """It is never ignored: who sent it would believe to be charged once."""
     refused = instances[0].post(key, num_chars=5)
