@@ -147,7 +147,7 @@ def _give_back_unless_good(call: Call, principal: Principal, decision: Decision)
     """As `_current`; a charge made on an outdated record goes back first."""
     try:
         current = _current(call, principal, decision)
-    except ProblemError:
+    except BaseException:
         if decision.lease is not None:
             Admission(call, principal, decision.lease, decision).give_back()
         raise

@@ -200,6 +200,14 @@ def test_a_newer_keyring_is_obeyed_by_the_same_request(bench):
     assert bench.engine.submitted == []
 
 
+def test_a_fault_while_the_key_is_checked_again_costs_nothing(bench):
+    """A keyring that fails in a way nobody foresaw leaves no slot taken and nothing charged."""
+    bench.limiter.keyring_version = 2
+    bench.keyring.newer = RuntimeError("a fault")
+    assert code(bench.generate(num_chars=5)) == (500, "internal_error")
+    assert bench.limiter.settled == [(0, "refused")]
+
+
 def test_a_changed_plan_is_obeyed_by_the_same_request(bench):
     """The request is charged again by the record as it is now; the first charge goes back."""
     bench.limiter.keyring_version = 2
