@@ -139,9 +139,10 @@ class Run:
             **_timing_ms(result),
             "chars_per_second": _rate(result),
         }
-        if result.error is not None:
-            line["error"] = result.error
-        log.info("generation.settled", **line)
+        if result.error is None:
+            log.info("generation.settled", **line)
+        else:
+            log.error("generation.settled", **line, error=result.error)
         if tracing.wanted:
             tracing.record(self._span(result, charged))
 

@@ -143,6 +143,8 @@ def test_the_sum_of_all_answers_is_the_ledger(server, limiter, redis_url):
     assert len(silent) == len(untold) > expected
     broken_off = [line for line in silent if line["finish_reason"] != "length"]
     assert {line["finish_reason"] for line in broken_off} >= {"aborted", "error"}
+    of_ours = {line["finish_reason"] for line in broken_off if line["severity"] == "ERROR"}
+    assert of_ours == {"error"}
     assert all(line["charged_chars"] < line["reserved_chars"] for line in broken_off)
     told = sum(one.charged for one in callers)
     assert told + sum(line["charged_chars"] for line in silent) == chars
