@@ -16,7 +16,7 @@ from flask import Flask, g
 from flask_limiter import Limiter, RateLimitExceeded
 
 from api.errors import ProblemError
-from api.limits.redis_line import storage_options
+from api.limits.redis_line import CLIENT_FAULT, storage_options
 from auth.failures import HOUR_SECONDS, network
 from auth.propagation import PropagationUnavailableError
 
@@ -90,6 +90,14 @@ class Throttle:
     def _count(
         self, hit: Callable[[], None], who: str, code: str, detail: str | None = None
     ) -> None:
+        try:
+            self._count_once(hit, who, code, detail)
+        except CLIENT_FAULT:
+            # flask-limiter turns to its memory for the first thread that finds Redis away; those
+            # that were waiting for it as well are told so, and find the memory now.
+            self._count_once(hit, who, code, detail)
+
+    def _count_once(self, hit: Callable[[], None], who: str, code: str, detail: str | None) -> None:
         # flask-limiter counts in a request only: in one of its own app's, whoever is served now.
         with self._app.test_request_context("/"):
             g.counted = who

@@ -24,6 +24,7 @@ from api.limits.wire import Wire
 
 Value = str | int
 
+CLIENT_FAULT = redis.RedisError  # what other clients of Redis raise, whatever went wrong
 _AWAY = (redis.RedisError, hiredis.HiredisError, OSError)
 
 

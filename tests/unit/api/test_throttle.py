@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import redis
 
@@ -49,6 +52,16 @@ def test_without_redis_the_instance_counts_alone(make_bench, own_redis):
     for _ in range(30):
         assert fail(bench) == 401
     assert fail(bench) == 429
+
+
+def test_a_redis_that_hangs_fails_no_one_of_many(make_bench, own_redis):
+    """All who wait for it at the same time are counted in memory, not the first alone."""
+    throttle = make_bench(redis_url=own_redis.url).app.extensions["quillgate"].throttle
+    throttle.count_account_read("somebody")
+    own_redis.process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(4) as pool:
+        counted = [pool.submit(throttle.count_account_read, "somebody") for _ in range(4)]
+    assert [one.exception() for one in counted] == [None] * 4
 
 
 @pytest.mark.parametrize("address", ["", "not an address"])
