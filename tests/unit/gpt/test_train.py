@@ -37,6 +37,34 @@ def test_the_same_command_gives_the_same_model(tiny_text_file, tmp_path):
     assert weights(tmp_path / "a") != weights(tmp_path / "c")
 
 
+def test_where_a_processor_has_bfloat16_it_is_trained_in(tiny_text_file, tmp_path, monkeypatch):
+    """It multiplies in bfloat16, learns as well as in float32, and the same command gives the same
+    model; elsewhere, where it would only be emulated, nothing is computed in it."""
+    recipe, seen = replace(TINY, steps=10, eval_every=10), set()
+
+    def note(_module, _inputs, output):
+        seen.add(output.dtype)
+
+    def trained(name, *, native):
+        monkeypatch.setattr(training, "_cpu_has_bfloat16", lambda: native)
+        seen.clear()
+        train(tiny_text_file, tmp_path / name, recipe, resume=False, command="")
+        facts = json.loads((tmp_path / name / "training.json").read_text())
+        return set(seen), facts["held_out_loss_nats_per_character"]
+
+    hook = torch.nn.modules.module.register_module_forward_hook(note)
+    try:
+        plainly, plain_loss = trained("float32", native=False)
+        natively, loss = trained("bfloat16", native=True)
+        trained("again", native=True)
+    finally:
+        hook.remove()
+    assert torch.bfloat16 in natively
+    assert plainly == {torch.float32}
+    assert loss == pytest.approx(plain_loss, rel=0.02)
+    assert weights(tmp_path / "bfloat16") == weights(tmp_path / "again")
+
+
 def test_a_cut_run_resumes_to_the_same_model(tiny_text_file, tmp_path, monkeypatch):
     """A run cut after a checkpoint and resumed writes the bytes of an uncut run."""
     train(tiny_text_file, tmp_path / "uncut", SHORT, resume=False, command="")
