@@ -1,7 +1,8 @@
 """Compile the kernels before they are needed: `python -m api.gpt.kernels [every | KIND]`.
 
 Without an argument for this processor, with `every` for all kinds of its family: an image is built
-once and runs anywhere. What is compiled already is left alone.
+once and runs anywhere. What is compiled already is left alone. Exit status 0 done, 1 nothing can be
+compiled here, 2 no such kind; each with one line on stderr.
 """
 
 from __future__ import annotations
@@ -10,8 +11,6 @@ import subprocess
 import sys
 
 import numpy as np
-
-from api.gpt import processor
 
 
 def compile_here() -> None:
@@ -42,14 +41,26 @@ def compile_here() -> None:
 
 
 def main(name: str | None = None) -> int:
+    try:
+        from api.gpt import processor
+    except ValueError as exc:  # numba is told not to compile
+        return _refused(1, str(exc))
+    kinds = [kind.name for kind in processor.KINDS]
     if name == "every":  # numba compiles for one in a process
         commands = ([sys.executable, "-m", __spec__.name, kind.name] for kind in processor.family())
         return max(subprocess.run(command, check=False).returncode for command in commands)  # noqa: S603 - ourselves
+    if name is not None and name not in kinds:
+        return _refused(2, f"{name} is no kind of processor: every, or one of {', '.join(kinds)}")
     if name is not None:
         processor.use(name)
     compile_here()
     print(f"kernels: {processor.kind.name}")  # noqa: T201 - a command
     return 0
+
+
+def _refused(status: int, why: str) -> int:
+    print(f"kernels: {why}", file=sys.stderr)  # noqa: T201 - a command
+    return status
 
 
 if __name__ == "__main__":

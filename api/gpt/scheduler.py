@@ -192,10 +192,10 @@ class Scheduler:
         left, whole = self.slots, sum(map(weight, wants))
         while content := [t for t in wants if wants[t] * whole <= left * weight(t)]:
             for tenant in content:  # they leave something of their part to the others
-                self._shares.has_enough(tenant)
                 due[tenant] = wants.pop(tenant)
             left = self.slots - sum(due.values())
             whole = sum(map(weight, wants))
+        self._shares.compete(wants)
         due |= {tenant: left * weight(tenant) // whole for tenant in wants}
 
         def place(tenant: str) -> float:

@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from api.gpt.scheduler import SAVED, SLICE, Job, QueueFullError, Scheduler
 
@@ -88,6 +88,18 @@ class SchedulerMachine(RuleBasedStateMachine):
                 self.passed_over[tenant] += sum(work.values())
             self.who_waits_gets_its_part()
             self.nobody_starves()
+
+    @initialize(tenants=st.lists(st.sampled_from(sorted(WEIGHTS)), max_size=40))
+    def come_alone(self, tenants):
+        """One after another, with nobody else here: each is served at once and goes."""
+        for tenant in tenants:
+            self.enqueue(tenant, 20)
+            self.steps(1, 20)
+            (job,) = self.running.values()
+            assert job.tenant == tenant
+            assert self.scheduler.finish(job.job_id)
+            del self.running[job.job_id]
+            self.ended.add(job.job_id)
 
     def note_who_waits(self):
         """Begin to count anew for those who do not wait, or not without a slot."""

@@ -152,6 +152,33 @@ def test_what_a_tenant_had_too_much_is_not_forgotten_when_its_jobs_end():
     assert counts["a"] == pytest.approx(20, abs=SAVED // 200)
 
 
+def test_what_was_done_while_nobody_waited_is_held_against_nobody():
+    """Tenants that came one after another, each alone, stand even: the first of them is served
+    beside the last as soon as one that never was here."""
+    queue = scheduler(queue_limit=1_000)
+    tenants = [f"t{i}" for i in range(50)]
+    for tenant in tenants:
+        queue.enqueue(job("alone", tenant, cost=20))
+        served(queue, 1)
+    assert len(queue._shares._away) <= len(tenants)
+    flood(queue, {tenants[-1]: 1, tenants[0]: 1})
+    done, _ = work_of(queue, 4 * SLICE)
+    assert min(done[tenants[0]], done[tenants[-1]]) >= SLICE
+
+
+def test_who_used_what_others_left_is_served_beside_those_who_come_then():
+    """A tenant that long had the slots which modest ones left free is not made to wait for that
+    when many come who want them too."""
+    queue = scheduler(slots=8, queue_limit=1_000)
+    flood(queue, {f"modest {i}": 1 for i in range(5)}, jobs=1, cost=100_000)
+    flood(queue, {"busy": 1}, cost=100_000)
+    work_of(queue, 200 * SLICE)
+    late = {f"late {i}": 1 for i in range(6)}
+    flood(queue, late, jobs=10, cost=100_000)
+    done, _ = work_of(queue, 60 * SLICE)
+    assert done["busy"] == pytest.approx(done["late 0"], abs=2 * SAVED + SLICE)
+
+
 def test_the_queue_is_bounded_in_all_and_for_each_tenant():
     """A tenant at its bound is refused while others may still wait; then all are."""
     queue = scheduler(queue_limit=3, tenant_queue_limit=2)
