@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -20,7 +21,9 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-PORT = 18_080
+with socket.socket() as probe:  # one that is free: buildah's image shares our network
+    probe.bind(("127.0.0.1", 0))
+    PORT: int = probe.getsockname()[1]
 URL = f"http://127.0.0.1:{PORT}"
 READY_SECONDS = 180
 STOP_SECONDS = 10  # what Cloud Run and fly.toml give

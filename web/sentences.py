@@ -61,7 +61,9 @@ _BY_STATUS = {
 
 def sentence(error: ApiError) -> str:
     """Return what the person is told: never the API's own words, which are for programs."""
-    if error.code != "bad_answer" and error.code in _BY_CODE:
+    if error.code == "bad_answer":  # no problem of the API's: it came from elsewhere
+        return _BY_CODE["overloaded" if error.status in {429, 503} else "bad_answer"]
+    if error.code in _BY_CODE:
         return _BY_CODE[error.code]
     return _BY_STATUS.get(error.status, _BY_CODE["bad_answer"])
 

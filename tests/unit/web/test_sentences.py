@@ -32,7 +32,19 @@ def test_each_kind_of_error_has_a_sentence_of_its_own():
 def test_an_unknown_code_is_told_by_its_status(status):
     """A newer API's code still gives a sentence that fits."""
     assert sentence(ApiError("brand_new", status)) != sentence(ApiError("brand_new", 418))
-    assert sentence(ApiError("bad_answer", status)) == sentence(ApiError("brand_new", status))
+
+
+@pytest.mark.parametrize("status", [200, 401, 403, 404, 422, 502])
+def test_a_refusal_that_is_not_the_apis_blames_no_key(status):
+    """The 403 of a Cloud Run that asks for an IAM token, the 404 of another service at the address:
+    what the API refuses it refuses with a code."""
+    assert sentence(ApiError("bad_answer", status)) == sentence(ApiError("bad_answer"))
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_platform_without_a_free_instance_is_told_as_busy(status):
+    """Cloud Run says so in words of its own; no plan's rate is used up then."""
+    assert sentence(ApiError("bad_answer", status)) == sentence(ApiError("overloaded", 503))
 
 
 def test_invalid_values_are_told_beside_their_fields():
