@@ -30,6 +30,7 @@ from auth.private_home import private_home
 
 START_SECONDS = 30.0  # a long append-only file is read before the first answer
 PING_SECONDS = 1.0
+LEAST_BYTES = 256 * 1024  # free on the disk, for a server to begin its file
 LOG = "redis.log"
 SOCKET_PATH_BYTES = 100  # sun_path holds 108 bytes on Linux and 104 on macOS, with the final NUL
 
@@ -178,6 +179,13 @@ def _start(directory: Path, path: Path) -> subprocess.Popen[bytes]:
     )
 
 
+def _why(log: Path) -> str:
+    """Say where to look; on a full disk there is nothing in the log."""
+    if shutil.disk_usage(log.parent).free < LEAST_BYTES:
+        return f"the disk under {log.parent} is full"
+    return f"see {log}"
+
+
 def _wait_for_answer(directory: Path, path: Path) -> None:
     """Return when a server answers, started here if there is none.
 
@@ -189,7 +197,7 @@ def _wait_for_answer(directory: Path, path: Path) -> None:
         if keeper is None and not _listens(path):
             keeper = _start(directory, path)
         if keeper is not None and keeper.poll() is not None:
-            raise EmbeddedRedisError(f"redis-server did not start: see {log}")
+            raise EmbeddedRedisError(f"redis-server did not start: {_why(log)}")
         if time.monotonic() > deadline:
             if keeper is not None:
                 keeper.terminate()

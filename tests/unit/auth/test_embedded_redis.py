@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import redis
@@ -21,6 +23,7 @@ from tests.support.waiting import wait_until
 USER = """
 import os, sys
 from pathlib import Path
+from types import SimpleNamespace
 from auth.embedded_redis import ensure
 held = ensure(Path(sys.argv[1]))
 print(held.url, flush=True)
@@ -229,4 +232,8 @@ def test_a_server_that_cannot_start_is_an_error_not_a_hang(tmp_path, monkeypatch
     broken.chmod(0o755)
     monkeypatch.setenv("PATH", f"{broken.parent}:/bin:/usr/bin")
     with pytest.raises(EmbeddedRedisError, match=r"did not start: see .*redis\.log"):
+        ensure(tmp_path / "home")
+    full = SimpleNamespace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _path: full)
+    with pytest.raises(EmbeddedRedisError, match=r"the disk under .*redis is full"):
         ensure(tmp_path / "home")
