@@ -98,7 +98,7 @@ def _foretell(call: Call, body: GenerateRequest) -> Response:
 def _accepts_events() -> bool:
     # Parsed only where it can matter: most callers name no type or JSON.
     return "event-stream" in request.environ.get("HTTP_ACCEPT", "").lower() and (
-        "text/event-stream" in request.accept_mimetypes.values()
+        request.accept_mimetypes["text/event-stream"] > 0
     )
 
 

@@ -162,6 +162,24 @@ def test_what_is_not_plain_is_checked_once_by_either(bench, monkeypatch, path, b
     assert len(checked) == 1
 
 
+@pytest.mark.parametrize(
+    ("accept", "streamed"),
+    [
+        ("text/event-stream", True),
+        ("application/json;q=0.5, Text/Event-Stream", True),
+        ("text/event-stream;q=0, application/json", False),
+        ("text/x-event-stream", False),
+        ("*/*", False),
+    ],
+)
+def test_events_are_for_those_who_accept_them(bench, accept, streamed):
+    """However they spell it, and not for those who say that they do not."""
+    headers = {"X-API-Key": GOOD, "Accept": accept}
+    answer = bench.client.post("/generate", json={"num_chars": 3}, headers=headers)
+    assert answer.status_code == 200
+    assert answer.content_type.startswith("text/event-stream") == streamed
+
+
 def test_caches_hear_of_origins_on_both_roads(make_bench):
     """With CORS on, every answer varies by its origin, also one to nobody's page."""
     bench = make_bench(CORS_ORIGINS="https://a.example")
