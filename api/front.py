@@ -87,6 +87,7 @@ class Front:
             document = access.whole(call)  # type: ignore[misc] # only routes that have one come here
             if document is None:
                 return None
+            body = (_JSON.encode(document) + "\n").encode("ascii")
         except Exception as exc:  # noqa: BLE001 - as Flask's own last handler
             problem = problem_of(exc, call)
             _note_problem(call, problem)
@@ -94,7 +95,7 @@ class Front:
             _note_answer(call, path, problem.status)
             return problem.status, CONTENT_TYPE, problem.body(call.request_id)
         _note_answer(call, path, 200)
-        return 200, "application/json", (_JSON.encode(document) + "\n").encode("ascii")
+        return 200, "application/json", body
 
 
 def _plain(environ: Environ) -> bool:

@@ -119,6 +119,15 @@ def test_both_roads_fail_alike_and_give_the_charge_back(bench, monkeypatch, erro
     assert bench.limiter.settled == [(0, "refused"), (0, "refused")]
 
 
+def test_an_answer_that_cannot_be_written_down_is_a_problem_too(bench):
+    """Nothing that fails on the short road leaves it as anything but a problem."""
+    short = bench.app.extensions["quillgate.front"].short
+    short["/generate"] = replace(short["/generate"], whole=lambda _call: {"text": object()})
+    answer = bench.generate()
+    assert (answer.status_code, answer.get_json()["code"]) == (500, "internal_error")
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
 def test_both_roads_drain_alike(bench):
     """New work is refused while the process ends, on both."""
     bench.app.extensions["quillgate"].lifecycle.drain(0)
