@@ -11,6 +11,15 @@ import pytest
 from web.config import WebSettings
 
 ROOT = Path(__file__).parents[3]
+# Commands of flyctl, and of each command's flags those that the documents use.
+FLYCTL = {
+    "auth login": set(),
+    "apps create": {"--org"},
+    "secrets set": {"--app"},
+    "deploy": {"--app", "--ha", "--env"},
+    "scale count": {"--app"},
+    "logs": {"--app", "--no-tail"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +72,20 @@ def test_flyctl_reads_every_key(fly):
     assert set(check) <= {"method", "path", "grace_period", "interval", "timeout"}
     assert set(machine) <= {"size", "memory"}
     assert restart == {"policy": "on-failure"}
+
+
+def test_flyctl_has_every_command_that_is_shown():
+    """What a reader types is a command of flyctl with flags of that command's."""
+    shown = []
+    for path in (ROOT / "fly.toml", *sorted((ROOT / "docs").glob("*.md"))):
+        text = path.read_text().replace("\\\n", " ")
+        shown += re.findall(r"^(?:#   )?(fly [a-z].*)", text, re.MULTILINE)
+        shown += re.findall(r"`(fly [a-z][^`]*)`", text)
+    assert len(shown) > 8
+    for line in shown:
+        known = [name for name in FLYCTL if line.startswith(f"fly {name}")]
+        assert known, line
+        assert set(re.findall(r" (--[a-z-]+)", line)) <= FLYCTL[known[0]], line
 
 
 def test_the_documented_deploy_makes_one_machine():
