@@ -19,6 +19,7 @@ from auth.config import SettingsError
 from auth.embedded_redis import ensure
 from deploy import local
 from deploy.first_start import NewUser
+from tests.support.api_server import free_port
 from tests.support.waiting import wait_until
 
 WAIT = "import time; print('up', flush=True); time.sleep(60)"
@@ -45,7 +46,7 @@ def test_a_port_in_use_is_one_line_before_anything_is_made(listener, tmp_path):
     home = tmp_path / "home"
     environ = {"QUILLGATE_HOME": str(home), "WEB_PORT": str(listener.getsockname()[1])}
     with pytest.raises(local.LocalError, match="in use: choose another with WEB_PORT="):
-        local.run({**environ, "API_PORT": "18080"}, threading.Event(), [])
+        local.run({**environ, "API_PORT": str(free_port())}, threading.Event(), [])
     assert not home.exists()
 
 
