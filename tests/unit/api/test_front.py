@@ -22,6 +22,7 @@ from auth.errors import (
     KeyringUnavailableError,
     TenantDisabledError,
 )
+from auth.principal import Rotation, SecretRole
 from tests.support.api_bench import GOOD, PRINCIPAL
 
 BY_FLASK = {"Origin": "https://example.org"}  # not plain; without CORS_ORIGINS it changes nothing
@@ -126,6 +127,21 @@ def test_an_answer_that_cannot_be_written_down_is_a_problem_too(bench):
     answer = bench.generate()
     assert (answer.status_code, answer.get_json()["code"]) == (500, "internal_error")
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+
+
+def test_both_roads_warn_alike(bench):
+    """A key that is about to expire and a secret that was rotated out are told of on both."""
+    now = int(time.time())
+    bench.keyring.answer = replace(
+        PRINCIPAL,
+        expires_at=now + 3600,
+        secret_role=SecretRole.OLD,
+        rotation=Rotation(started_at=now - 60, deadline=now + 600, grace_seconds=60),
+    )
+    bench.limiter.sunset_at = now + 600
+    short, flask = both(bench, json={})
+    assert short == flask
+    assert {"deprecation", "sunset", EXPIRES_HEADER.lower()} <= short[1].keys()
 
 
 def test_both_roads_drain_alike(bench):
