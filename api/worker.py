@@ -40,7 +40,10 @@ DRAIN_SECONDS = 6.0  # Cloud Run kills 10 s after SIGTERM, gunicorn's master aft
 LAST_SECONDS = 1.0  # then: to read the last event, or to hear of the end of a kept connection
 INTERRUPT_SECONDS = 0.5
 RECEIVE_SECONDS = 5.0  # the whole head and body of one request
-SEND_SECONDS = 5  # one write to a caller who does not read
+# The kernel's wait in one write to a caller who does not read. A piece of an answer takes two or
+# three of them: what still fits is taken in part and the rest tried again, so the end comes 10 to
+# 15 s after the last byte. The slot does not wait: it is free once 4096 characters are unread.
+SEND_SECONDS = 5
 SEND_BUFFER_BYTES = 16 * 1024  # what the kernel takes before a write waits for the caller
 WHOLE = math.inf  # the deadline of a request that was read to its end
 ACCEPT_SECONDS = 5  # until a silent connection is handed over at all

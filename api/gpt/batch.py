@@ -1,15 +1,15 @@
 """The rows that generate: read in portions, then decoded together.
 
 A row's text is read in portions cut at fixed places, so what the cache holds for it does not depend
-on when the others came. Running rows wait for no more than a portion or two in a step, or a few for
-a tenant that had none; and a row that has a slot is read within a number of steps that no flood of
-others changes (`reading.py`).
+on when the others came. Running rows wait for no more than a portion or two between two tokens, or
+a few for a tenant that had none; and a row that has a slot is read within a number of steps that no
+flood of others changes (`reading.py`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import accumulate, chain
 
@@ -17,13 +17,15 @@ from api.gpt.decoder import PORTION, READ_AHEAD, READ_ALONE, READ_BESIDE, Decode
 from api.gpt.reading import Reading
 from api.gpt.row import Row
 
+FEW = PORTION // 4  # rows that make a portion's pass hardly longer, and a pass of their own dear
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """What came of a call of `Batch.step`."""
 
     chars: int
-    steps: int  # tokens drawn for each row
+    steps: int  # tokens drawn for each row; none where only a portion was read
     read: int  # tokens of texts
     work: Mapping[str, int]  # tokens that were read and drawn for each tenant
 
@@ -36,6 +38,8 @@ class Batch:
         self._free = list(range(slots))
         self._running: dict[int, Row] = {}  # by slot; whose text has been read
         self._work: Counter[str] = Counter()  # of the step under way, by tenant
+        self._drew = False  # since the last portion that was due
+        self._ahead = 0  # tokens that were read ahead since the rows drew
         self._reading = Reading(context=context, one_at_a_time=decoder.reads_one_at_a_time)
 
     def add(self, row: Row) -> None:
@@ -56,7 +60,8 @@ class Batch:
         return ended
 
     def step(self, steps: int) -> Progress:
-        """Read a portion and draw up to `steps` tokens for each row.
+        """Read the portion that is due and draw up to `steps` tokens for each row; where more than
+        a few rows run the two take turns, so that who comes waits for no more than one of them.
 
         What is read ahead of the turns is, in passes of its own: each is a fraction of a full one,
         and those first characters do not wait for that. It takes nothing from the portion that is
@@ -68,20 +73,33 @@ class Batch:
         for take in (self._short, self._saved_up):
             if portions := take():
                 chars += self._take(self._decoder.run(portions, {}, 1))
-                read += sum(len(portion.tokens) for portion in portions)
+                read += _tokens(portions)
+        waiting = any(True for _ in self._reading)
+        apart = len(self._running) > FEW
+        reads = waiting and (self._drew or not apart)
+        draws = not (reads and apart)
+        left = self._left() if draws else {}
+        portions = self._due(READ_BESIDE if self._running else READ_ALONE) if reads else []
+        drawn = (
+            self._decoder.run(portions, left, 1 if waiting else steps) if left or portions else {}
+        )
+        chars, read = chars + self._take(drawn), read + _tokens(portions)
+        taken = 0
+        if draws:
+            self._ahead, taken = 0, max(map(len, drawn.values()), default=0)
+            self._reading.passed(max(1, taken))
+        self._drew = draws
+        return Progress(chars, taken, read, self._work)
+
+    def _left(self) -> dict[int, int]:
+        """Return how many tokens may be drawn for each slot that runs."""
         left = {}
         for slot, row in self._running.items():
             if row.generation.ended:
                 self._decoder.release(slot)  # there may be no room for another token of it
             else:
                 left[slot] = row.room()
-        portions = self._due(READ_BESIDE if self._running else READ_ALONE)
-        drawn = self._decoder.run(portions, left, steps) if left or portions else {}
-        chars += self._take(drawn)
-        taken = max(map(len, drawn.values()), default=0)
-        self._reading.passed(max(1, taken))
-        read += sum(len(portion.tokens) for portion in portions)
-        return Progress(chars, taken, read, self._work)
+        return left
 
     def _take(self, drawn: Mapping[int, list[int]]) -> int:
         """Give each row its tokens; return how many characters they made."""
@@ -114,11 +132,10 @@ class Batch:
         as many are read in turn.
         """
         portions: list[Portion] = []
-        taken = 0
-        while self._running and taken < READ_AHEAD and (row := self._reading.next_ahead()):
+        while self._running and self._ahead < READ_AHEAD and (row := self._reading.next_ahead()):
             self._reading.charge_ahead(row, min(PORTION, _unread(row)))
             portions.append(self._portion(row))
-            taken += len(portions[-1].tokens)
+            self._ahead += len(portions[-1].tokens)
         return portions
 
     def _due(self, most: int) -> list[Portion]:
@@ -147,6 +164,10 @@ class Batch:
             self._reading.remove(row)
         self._decoder.release(row.slot)
         self._free.append(row.slot)
+
+
+def _tokens(portions: Iterable[Portion]) -> int:
+    return sum(len(portion.tokens) for portion in portions)
 
 
 def _unread(row: Row) -> int:

@@ -17,8 +17,8 @@ from api.gpt.sampling import Draw
 from api.gpt.shape import GPTConfig
 
 PORTION = 32  # tokens of one text that are read at a time
-# Tokens after which a step reads no more portions: in turn beside running rows, ahead of the turns,
-# and if there are no running rows.
+# Tokens after which no more portions are read until running rows have drawn: in turn, and ahead of
+# the turns; and at a time if there are no running rows.
 READ_BESIDE, READ_AHEAD, READ_ALONE = 32, 128, 128
 
 log = logging.getLogger(__name__)

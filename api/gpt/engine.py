@@ -259,7 +259,9 @@ class Engine:
             if self._state is _State.CLOSED:
                 return False
             for job in self._scheduler.preempt():
-                self._batch.evict(self._rows[job.job_id])
+                self._batch.evict(row := self._rows[job.job_id])
+                if row.generation.ended:  # a moment ago: it waits for nothing
+                    self._forget_waiting(job.job_id)
             admitted = [self._rows[job.job_id] for job in self._scheduler.admit()]
         for row in admitted:
             row.generation.start()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.gpt.batch import Batch
+from api.gpt.batch import FEW, Batch
 from api.gpt.decoder import PORTION, READ_AHEAD, READ_ALONE, READ_BESIDE
 from api.gpt.generation import Generation
 from api.gpt.reading import SAVED_IN_STEP
@@ -87,6 +87,27 @@ def test_running_rows_wait_for_a_portion_at_a_time(batch, decoder):
     assert max(read) <= READ_BESIDE
     assert all(len(slots) <= READ_BESIDE // PORTION for slots, _, _ in decoder.passes)
     assert sum(read) == 400 - READ_ALONE - READ_BESIDE
+
+
+def test_many_rows_and_what_is_read_take_turns(decoder):
+    """Where many rows run no pass both reads and draws, a portion is read between two draws, and a
+    newcomer comes before whichever is next."""
+    batch = Batch(decoder, 2 * FEW, context=512)
+    for _ in range(FEW + 1):
+        batch.add(row(1))
+        batch.step(1)
+    spend(batch, "t")
+    batch.add(row(400))
+    decoder.passes.clear()
+    read = [batch.step(4).read for _ in range(20)]
+    assert sorted((read[0::2], read[1::2])) == [[0] * 10, [READ_BESIDE] * 10]
+    assert not any(tokens and running for _, tokens, running in decoder.passes)
+    for _ in range(2):
+        decoder.passes.clear()
+        batch.add(newcomer := row(3))
+        batch.step(4)
+        assert decoder.passes[0] == ([newcomer.slot], 3, [])
+        assert len(decoder.passes) == 2
 
 
 def test_who_was_not_reading_is_read_at_once(batch, decoder):

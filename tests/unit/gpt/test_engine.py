@@ -201,6 +201,31 @@ def test_an_aborted_request_leaves_the_queue_at_once(make):
     assert third.result(WAIT).generated_chars == 20
 
 
+def test_who_leaves_while_it_makes_room_is_forgotten(make):
+    """A request that is aborted in the moment in which its slot is due to another one is neither
+    waiting nor known afterwards."""
+    engine = make(start=False)
+    hold = Hold(engine)
+    engine.start()
+    engine.submit(ask(0, num_chars=500))
+    last = engine.submit(ask(1, num_chars=500))
+    hold.go(2)
+    wait_until(lambda: engine.stats().running == 2 and hold.steps == 2)
+    remove = engine._batch.remove_ended
+
+    def remove_then_leave(now):
+        ended = remove(now)
+        last.abort()
+        return ended
+
+    engine._batch.remove_ended = remove_then_leave
+    engine.submit(ask(2, tenant="other"))
+    hold.go()
+    wait_until(lambda: hold.steps == 3)
+    assert (engine.stats().waiting, engine._rows.keys()) == (0, {"0", "2"})
+    hold.go_on()
+
+
 def test_a_deadline_ends_a_running_and_a_waiting_request(make):
     """Past its deadline a request ends with what it has; one that was never started is refused."""
     now = [1000.0]
