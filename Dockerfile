@@ -59,11 +59,12 @@ FROM base AS web
 COPY --from=web-packages /opt/venv /opt/venv
 COPY auth auth
 COPY web web
+# Fly.io alone begins as root, to be given its machine's socket, and steps down (web/fly_machine.py).
+# Before RUN: podman's cache tells builds apart by what a RUN could see, and not by what USER says.
+ARG RUN_AS=10001:10001
 RUN python -m compileall -q auth web && python -c 'import auth.__main__, web.asgi'
 ENV PORT=8501
 EXPOSE 8501
-# Fly.io alone begins as root, to be given its machine's socket, and steps down (web/fly_machine.py).
-ARG RUN_AS=10001:10001
 USER ${RUN_AS}
 HEALTHCHECK --interval=30s --timeout=5s --start-period=20s CMD \
     ["python", "-c", "import os, urllib.request as r; r.urlopen(f'http://127.0.0.1:{os.environ[\"PORT\"]}/_stcore/health', timeout=4)"]
