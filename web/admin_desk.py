@@ -117,6 +117,7 @@ def _forget_question() -> None:
 
 @st.dialog("Are you sure?", icon=":material/help:", on_dismiss=_forget_question)
 def _confirm(desk: AdminDesk, question: str, change: list[Any]) -> None:
+    desk.require_admin_still()  # a dialog draws itself
     st.markdown(question)
     at = st.empty()  # the button goes when it has done its work
     if at.button("Yes, do it", type="primary", width="stretch"):

@@ -97,6 +97,7 @@ def _key_table(
 
 @st.dialog("Rotate a key", icon=":material/autorenew:")
 def _confirm_rotation(desk: AdminDesk, key: Mapping[str, Any]) -> None:
+    desk.require_admin_still()  # a dialog draws itself
     users = key.get("forwarded_for") or []
     st.markdown(
         f"**{plain(str(key.get('name')))}** of {plain(str(key.get('tenant')))} gets a new secret. "

@@ -16,6 +16,7 @@ from web.sessions import Session, cookie_name, is_https
 _TOKEN = "_session_token"  # noqa: S105  # the name under which this tab holds its session token
 _PENDING = "_pending_call"
 _KNOWN = "_known_browser"
+_LOGIN = "_login"  # whose everything else is that this tab holds
 ADMIN_ROLE = "admin"
 LOOK_AGAIN_SECONDS = 10.0  # how long a tab may show a page after its session ended elsewhere
 
@@ -30,7 +31,18 @@ def current(services: Services) -> tuple[Session, Account] | None:
     recognised = services.desk.recognise(token)
     if recognised is None:
         st.session_state.pop(_TOKEN, None)
+    else:
+        _forget_other_logins(recognised[0])
     return recognised
+
+
+def _forget_other_logins(session: Session) -> None:
+    """Drop what this tab holds of a login that ended elsewhere: the next may be somebody else's."""
+    state = st.session_state
+    if state.setdefault(_LOGIN, session.tag) != session.tag:
+        kept = {name: state[name] for name in (_TOKEN, _PENDING, _KNOWN) if name in state}
+        state.clear()
+        state.update({**kept, _LOGIN: session.tag})
 
 
 def require(services: Services) -> tuple[Session, Account]:
@@ -79,6 +91,7 @@ def go_on(services: Services, account: Account) -> None:
     session = services.sessions.read(token)
     if before is not None and session is not None:
         services.visits.move(before.login_id, session)
+        st.session_state[_LOGIN] = session.tag
     _begin(services, token)
 
 

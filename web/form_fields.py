@@ -4,7 +4,8 @@ A browser sends all that its fields hold with each message, and on a slow line i
 has heard of what the page put into one. So a field that the page fills gets another key: what comes
 later about the field of the old key counts for nothing, and all other fields are the person's.
 What a field begins with is its widget's `value`: what the browser knows better, as after a restart
-of this process, comes through.
+of this process, comes through. The keys are of one login: what a browser holds of another's fields,
+as in a tab that slept while somebody else logged in, counts for nothing either.
 """
 
 from __future__ import annotations
@@ -14,13 +15,15 @@ from typing import Any
 
 import streamlit as st
 
+_LOGIN = "fields_of_login"  # its tag
 _FILLED = "times_filled"  # by the page, of each field
 _BEGAN = "began_with"  # what stood in each field when its present key was new
 
 
 def key_of(name: str) -> str:
     """Return the widget's key of a field as it stands now."""
-    return f"{name} {st.session_state.get(_FILLED, {}).get(name, 0)}"
+    filled = st.session_state.get(_FILLED, {}).get(name, 0)
+    return f"{name} {filled} {st.session_state.get(_LOGIN)}"
 
 
 def start_of(name: str) -> Any:
@@ -41,12 +44,13 @@ def fill(values: Mapping[str, Any]) -> None:
         began[name] = value
 
 
-def begin_with(values: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
-    """Let these values stand in the fields of a new tab, or what `as_they_stand` returned earlier.
+def begin_with(login: str, values: Mapping[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Let these values stand in the fields of a login's new tab, or what `as_they_stand` returned.
 
     A browser that still shows the fields of then goes on with them.
     """
     fields = {name: earlier.get(name, (value, 0)) for name, value in values.items()}
+    st.session_state[_LOGIN] = login
     st.session_state[_BEGAN] = {name: value for name, (value, _) in fields.items()}
     st.session_state[_FILLED] = {name: filled for name, (_, filled) in fields.items()}
 

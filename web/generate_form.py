@@ -22,6 +22,7 @@ from web.request_form import (
     roll_seed,
 )
 from web.sentences import plain
+from web.sessions import Session
 from web.unknown_chars import mended, offer
 from web.visits import Visit
 
@@ -65,9 +66,9 @@ def set_settings(settings: Mapping[str, Any]) -> None:
     fill({**values, "compare": False})
 
 
-def begin_form(visit: Visit) -> None:
+def begin_form(session: Session, visit: Visit) -> None:
     """Let a new tab begin with what the visit left in the fields."""
-    begin_with(_DEFAULTS, visit.fields)
+    begin_with(session.tag, _DEFAULTS, visit.fields)
     st.session_state[_UNFOLDED] = value_of("compare")
 
 

@@ -27,19 +27,19 @@ def is_our_page(request: Request) -> bool:
     return request.headers.get(OWN_HEADER) == OWN_HEADER_VALUE
 
 
-async def posted_text(request: Request, name: str, max_bytes: int) -> str | None:
-    """Return a text in the posted object, None if there is none; read no more than it needs."""
+async def posted_texts(request: Request, max_bytes: int) -> dict[str, str]:
+    """Return the texts in the posted object, none if it is none; read no more than it needs."""
     body = b""
     async for chunk in request.stream():
         body += chunk
         if len(body) > max_bytes:
-            return None
+            return {}
     try:
         document = json.loads(body)
     except ValueError:
-        return None
-    posted = document.get(name) if isinstance(document, dict) else None
-    return posted if isinstance(posted, str) else None
+        return {}
+    posted = document.items() if isinstance(document, dict) else ()
+    return {name: text for name, text in posted if isinstance(text, str)}
 
 
 def script_routes() -> list[Route]:
@@ -64,9 +64,10 @@ def draft_route(sessions: Sessions, visits: Visits) -> Route:
         session = sessions.read(request.cookies.get(name))
         if session is None or not is_our_page(request):
             return Response(status_code=403)
-        prompt = await posted_text(request, "prompt", MAX_DRAFT_BYTES)
-        if prompt is not None:
-            visits.keep_draft(session, "prompt", prompt)
+        posted = await posted_texts(request, MAX_DRAFT_BYTES)
+        # A page that was drawn in another login of this browser holds what is nobody else's.
+        if posted.get("login") == session.tag and "prompt" in posted:
+            visits.keep_draft(session, "prompt", posted["prompt"])
         return Response(status_code=204, headers={"Cache-Control": "no-store"})
 
     return Route("/session/draft", draft, methods=["POST"])

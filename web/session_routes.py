@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from web import known_browsers
 from web.known_browsers import KNOWN_SECONDS, KnownBrowsers
-from web.page_posts import is_our_page, posted_text
+from web.page_posts import is_our_page, posted_texts
 from web.sessions import Sessions, cookie_name, is_https
 
 MAX_TICKET_BYTES = 1024
@@ -23,7 +23,7 @@ def session_routes(sessions: Sessions, browsers: KnownBrowsers) -> list[Route]:
     async def start(request: Request) -> Response:
         if not is_our_page(request):
             return Response(status_code=403)
-        ticket = await posted_text(request, "ticket", MAX_TICKET_BYTES)
+        ticket = (await posted_texts(request, MAX_TICKET_BYTES)).get("ticket")
         redeemed = sessions.redeem(ticket) if ticket else None
         if redeemed is None:
             return Response(status_code=403)

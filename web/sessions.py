@@ -35,6 +35,11 @@ class Session:
     expires_at: int
     password_version: str
 
+    @property
+    def tag(self) -> str:
+        """Return what tells this login from others, in pages too: nothing can be done with it."""
+        return hashlib.sha256(f"quillgate tag {self.login_id}".encode()).hexdigest()[:12]
+
 
 def password_version(password_hash: str) -> str:
     """Return what binds a session to a password without telling anything of its hash."""

@@ -54,7 +54,8 @@ st.html(STYLE)
 with st.container(key="call"):
     browser_session.send_pending_call(services)
     script = "draft.js" if inside else "focus.js"
-    st.html(f'<script src="/assets/{script}"></script>', unsafe_allow_javascript=True)
+    whose = f'<div data-quillgate-login="{recognised[0].tag}" hidden></div>' if recognised else ""
+    st.html(f'{whose}<script src="/assets/{script}"></script>', unsafe_allow_javascript=True)
 if recognised is None:
     page = st.navigation(login_pages(), position="hidden")
 elif recognised[1].must_change_password:

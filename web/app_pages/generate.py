@@ -30,7 +30,7 @@ session, account = browser_session.require(services)
 state = st.session_state
 if PANELS not in state:  # this tab is new, or was loaded anew: it goes on where the visit was
     visit = services.visits.of(session)
-    begin_form(visit)
+    begin_form(session, visit)
     state[PANELS] = list(visit.shown)
     services.runs.watch(state[PANELS], browser_session.tab_id())
 views = {run_id: services.runs.view(run_id) for run_id in state[PANELS]}

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support.fake_api import Refusal
 from tests.support.web_pages import button, field, labels, log_in, press
-from web.admin_desk import AdminDesk
+from web import admin_keys
+from web.admin_desk import TO_CONFIRM, AdminDesk
 from web.admin_keys import TO_ROTATE
 
 pytestmark = pytest.mark.usefixtures("parts")
@@ -84,6 +85,30 @@ def test_the_load_is_not_asked_for_once_the_role_is_gone(users, parts, admin_api
     asked = len(admin_api.calls)
     app.run()
     assert not [call for call in admin_api.calls[asked:] if "/admin/" in call.path]
+
+
+@pytest.mark.parametrize(
+    ("tab", "asked", "holder", "earlier"),
+    [
+        ("Keys", {TO_ROTATE: "AAAAAAAAAAAA"}, admin_keys, "table"),
+        ("Audit", {TO_CONFIRM: {"question": "?", "change": []}}, AdminDesk, "what_was_done"),
+    ],
+)
+def test_no_question_outlives_the_role(
+    users, parts, admin_api, monkeypatch, tab, asked, holder, earlier
+):
+    """A dialog draws itself, also for its answer: it looks at its reader each time."""
+    app = _admin(tab)
+
+    def role_taken_away(*_args, **_named):
+        users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
+        parts.accounts.refresh()
+
+    monkeypatch.setattr(holder, earlier, role_taken_away)
+    for name, value in asked.items():
+        app.session_state[name] = value
+    app.run()
+    assert not {"Rotate now", "Yes, do it"} & set(labels(app))
 
 
 def test_an_issued_key_is_shown_once(admin_api):

@@ -12,6 +12,7 @@ from tests.support.fake_api import Behaviour, Refusal
 from tests.support.web_pages import (
     button,
     captions,
+    field,
     generate,
     labels,
     log_in,
@@ -216,6 +217,27 @@ def test_a_tab_leaves_by_itself_when_its_session_ended_elsewhere(parts, monkeypa
 
     monkeypatch.setattr(browser_session, "require", ended_meanwhile)
     assert labels(app.run()) == ["Login"]
+
+
+def test_a_login_in_a_tab_shows_nothing_of_the_one_before(parts):
+    """That one ended elsewhere: its form, texts and connection test are another person's."""
+    app = log_in()
+    field(app, "Prompt").set_value("ada's own words")
+    field(app, "Seed").set_value("777")
+    generate(app)
+    press(app, "Test Connection")
+    ended = parts.sessions.read(app.session_state["_session_token"])
+    key = field(app, "Prompt").key
+    parts.sessions.end(ended)
+    app.run()
+    app.text_input[0].set_value("root")
+    app.text_input[1].set_value(PASSWORD)
+    press(app, "Login")
+    assert [field(app, name).value for name in ("Prompt", "Seed")] == ["", ""]
+    assert field(app, "Prompt").key != key  # what a browser still holds of it counts for nothing
+    assert not app.code
+    assert "Reachable" not in " ".join(one.value for one in app.markdown)
+    assert button(app, "Keep").disabled  # the seed of the last text
 
 
 @pytest.mark.parametrize("page", ["usage", "my_key"])

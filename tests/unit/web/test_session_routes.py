@@ -132,18 +132,23 @@ def test_a_browser_that_is_known_stays_the_one_it_is(client, sessions):
 
 
 def test_a_draft_is_kept_for_who_is_logged_in_and_for_nobody_else(client, sessions, visits):
-    """Only in a visit that has begun, from a page of ours, and no longer than a browser sends."""
+    """Only in a visit that has begun, from a page of ours that this login drew, and no longer than
+    a browser sends: a page that another login left open holds what is somebody else's."""
     token = sessions.start("ada", "v1")
     session, cookie = sessions.read(token), {"Cookie": f"quillgate={token}"}
+    another = sessions.read(sessions.start("bob", "v1"))
 
-    def post(headers, prompt):
-        answer = client.post("/session/draft", json={"prompt": prompt}, headers=headers)
+    def post(headers, prompt, login=session.tag):
+        body = {"login": login, "prompt": prompt}
+        answer = client.post("/session/draft", json=body, headers=headers)
         return answer.status_code, visits.of(session).fields.get("prompt")
 
     assert post(OURS | cookie, "early") == (204, None)
     visits.keep(session, {"prompt": ["", 3]}, [])
     assert post(cookie, "foreign") == (403, ["", 3])
     assert post(OURS, "stranger") == (403, ["", 3])
+    assert post(OURS | cookie, "another's", another.tag) == (204, ["", 3])
+    assert post(OURS | cookie, "nobody's", None) == (204, ["", 3])
     assert post(OURS | cookie, 7) == (204, ["", 3])
     assert post(OURS | cookie, "x" * 70_000) == (204, ["", 3])
     assert post(OURS | cookie, "KING:\n\u201c") == (204, ["KING:\n\u201c", 3])
