@@ -37,6 +37,7 @@ ADDRESS = Window(20, 300)
 NAME = Window(50, 3600)  # wide, as it is the one that strangers could fill for somebody else
 KNOWN_BROWSER = Window(5, 300)
 REMEMBERED = 20_000  # counters kept; beyond it the least recently used are forgotten
+NAME_CHARS = 128  # of a name that are told apart: anything may be sent as one
 
 
 class LoginThrottle:
@@ -92,7 +93,7 @@ class LoginThrottle:
 def _counters(
     name: str, address: str, browser: str | None
 ) -> tuple[tuple[tuple[str, ...], Window], ...]:
-    who, network = folded(name), _network(address)
+    who, network = folded(name)[:NAME_CHARS], _network(address)
     if browser is not None:
         return ((("browser", who, browser), KNOWN_BROWSER),)
     return (

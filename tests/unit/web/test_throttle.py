@@ -98,6 +98,8 @@ def test_memory_is_bounded(monkeypatch):
     for n in range(200):
         throttle.admit(f"user{n}", f"192.0.2.{n}")
     assert len(throttle._attempts) <= 30
+    throttle.admit("x" * 1_000_000, "192.0.2.1")  # as no field of ours sends it
+    assert max(len(part) for counter in throttle._attempts for part in counter) < 200
 
 
 def test_a_wait_is_told_in_whole_seconds_and_never_as_none():
