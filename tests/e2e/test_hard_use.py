@@ -12,6 +12,10 @@ pytestmark = pytest.mark.timeout(400)  # a browser on a busy machine
 def test_a_prompt_that_is_too_long_stays_in_its_field_and_is_told(told_api, adas_tab):
     """A long paste is not dropped in silence: it can be shortened where it stands. What counts are
     characters as people see them, also those that a computer counts double."""
+    adas_tab.field("Prompt").click()
+    adas_tab.page.keyboard.insert_text("x" * 1_100_000)  # more than fits into a message
+    adas_tab.button("Generate Text").click()
+    adas_tab.sees("At most 4,000 characters; these are 100,000.")
     adas_tab.set("Prompt", "🪶" * 4001)
     adas_tab.button("Generate Text").click()
     adas_tab.sees("At most 4,000 characters; these are 4,001.")

@@ -3,6 +3,11 @@
 (() => {
   if (window.quillgateDraft) return;
   window.quillgateDraft = true;
+  // A browser cuts a paste at this length. What is longer than the server takes in one message would
+  // be sent, and break the connection, again and again.
+  addEventListener("focusin", ({ target }) => {
+    if (target.matches("textarea")) target.maxLength = 100_000;
+  });
   addEventListener("pagehide", () => {
     const prompt = document.querySelector(".st-key-ask textarea")?.value;
     const login = document.querySelector("[data-quillgate-login]")?.dataset.quillgateLogin;
