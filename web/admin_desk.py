@@ -6,6 +6,7 @@ password is shown in the run that made it, and kept nowhere.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -51,8 +52,12 @@ class AdminDesk:
 
     def change(self, method: str, path: str, body: Mapping[str, Any], done: str) -> None:
         """Make a change; afterwards the lists are drawn anew, or what is new is shown."""
-        answer = self._asked(
-            lambda: self._services.user_api.send(self.username, method, f"/v1/admin/{path}", body)
+        api = self._services.user_api
+        # What is reckoned from the time makes no other wish of a second click.
+        what = {name: value for name, value in body.items() if name != "expires_at"}
+        answer = self._once(
+            f"{method} {path} {json.dumps(what)}",
+            lambda: api.send(self.username, method, f"/v1/admin/{path}", body),
         )
         if isinstance(answer, Mapping) and isinstance(
             shown := answer.get("key") or answer.get("password"), str
@@ -85,13 +90,16 @@ class AdminDesk:
             self._services.key_rotation.of(self.username, key_id, users)
             return True
 
-        if self._asked(rotate):
+        if self._once(f"rotate {key_id}", rotate):
             self.tell_next("The key has a new secret, which this web app forwards now.")
 
     def tell_next(self, done: str) -> None:
         """Draw anew and tell what was done: a toast would be lost with this run."""
         st.session_state[_DONE] = done
         st.rerun()
+
+    def _once(self, what: str, make: Callable[[], Any]) -> Any:
+        return self._asked(lambda: browser_session.once(self._services, what, make))
 
     def _asked(self, ask: Callable[[], Any]) -> Any:
         try:

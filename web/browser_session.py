@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import html
 import secrets
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -139,6 +141,11 @@ def tab_id() -> str:
     """Return what tells this tab from others."""
     context = get_script_run_ctx()
     return context.session_id if context is not None else "no-tab"
+
+
+def once(services: Services, what: Hashable, make: Callable[[], Any]) -> Any:
+    """Make a change in this tab's name and return its answer: with a second click, once."""
+    return services.once.do((tab_id(), what), make)
 
 
 def _cookie() -> str | None:

@@ -42,7 +42,11 @@ def draw_password_form(services: Services, account: Account) -> bool:
         return False
     body = {"user": account.username, "current_password": present, "new_password": new}
     try:
-        services.user_api.send(account.username, "POST", PATH, body)
+        browser_session.once(
+            services,
+            (PATH, hash((present, new))),
+            lambda: services.user_api.send(account.username, "POST", PATH, body),
+        )
     except ApiError as exc:
         if "current_password" in exc.fields:
             wrong_present.error("This is not your present password.")

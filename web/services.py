@@ -18,6 +18,7 @@ from web.config import WebSettings
 from web.key_rotation import KeyRotation
 from web.known_browsers import KnownBrowsers
 from web.login import LoginDesk
+from web.once import Once
 from web.run import Run, RunView
 from web.runs import Runs
 from web.sessions import Sessions
@@ -42,6 +43,7 @@ class Services:
     account_views: AccountViews
     runs: Runs
     visits: Visits
+    once: Once
 
 
 def build(
@@ -82,6 +84,7 @@ def build(
         account_views=account_views,
         runs=runs,
         visits=visits,
+        once=Once(),
     )
 
 

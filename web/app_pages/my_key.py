@@ -74,7 +74,9 @@ elif may_rotate:
         sure = st.checkbox("I know where else this key is used", key="sure_to_rotate")
         if st.button("Rotate", icon=":material/autorenew:", disabled=not sure):
             try:
-                rotated = services.key_rotation.own(account.username)
+                rotated = browser_session.once(
+                    services, "own rotation", lambda: services.key_rotation.own(account.username)
+                )
             except ApiError as exc:
                 st.error(conflict(exc), icon=":material/error:")
 if rotated is not None:

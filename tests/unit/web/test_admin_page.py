@@ -8,7 +8,6 @@ import pytest
 
 from tests.support.fake_api import Refusal
 from tests.support.web_pages import button, field, labels, log_in, press
-from web import admin_keys
 from web.admin_desk import TO_CONFIRM, AdminDesk
 from web.admin_keys import TO_ROTATE
 
@@ -88,23 +87,27 @@ def test_the_load_is_not_asked_for_once_the_role_is_gone(users, parts, admin_api
 
 
 @pytest.mark.parametrize(
-    ("tab", "asked", "holder", "earlier"),
+    "dialog",
     [
-        ("Keys", {TO_ROTATE: "AAAAAAAAAAAA"}, admin_keys, "table"),
-        ("Audit", {TO_CONFIRM: {"question": "?", "change": []}}, AdminDesk, "what_was_done"),
+        ("Keys", {TO_ROTATE: "AAAAAAAAAAAA"}, "admin_keys.table"),
+        (
+            "Audit",
+            {TO_CONFIRM: {"question": "?", "change": []}},
+            "admin_desk.AdminDesk.what_was_done",
+        ),
     ],
 )
-def test_no_question_outlives_the_role(
-    users, parts, admin_api, monkeypatch, tab, asked, holder, earlier
-):
+@pytest.mark.usefixtures("admin_api")
+def test_no_question_outlives_the_role(users, parts, monkeypatch, dialog):
     """A dialog draws itself, also for its answer: it looks at its reader each time."""
+    tab, asked, drawn_before = dialog
     app = _admin(tab)
 
     def role_taken_away(*_args, **_named):
         users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
         parts.accounts.refresh()
 
-    monkeypatch.setattr(holder, earlier, role_taken_away)
+    monkeypatch.setattr(f"web.{drawn_before}", role_taken_away)
     for name, value in asked.items():
         app.session_state[name] = value
     app.run()
@@ -128,6 +131,17 @@ def _say_yes(app, admin_api):
     """Answer the open question, before which nothing was asked of the API."""
     assert not [call for call in admin_api.calls if call.method in ("POST", "PATCH")]
     press(app, "Yes, do it")
+
+
+def test_a_second_click_issues_no_second_key(admin_api):
+    """It ends the run that the first began, and shows what that had been given."""
+    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new"}
+    app = _admin("Keys")
+    field(app, "Name of the key").set_value("ci")
+    press(app, "Issue")
+    press(app, "Issue")
+    assert [code.value for code in app.code] == ["qg_live_brand_new"]
+    assert len([call for call in admin_api.calls if call.method == "POST"]) == 1
 
 
 def test_nobody_takes_their_own_rights_by_a_click(admin_api):

@@ -1,0 +1,42 @@
+"""A second click: one change, and its answer is not lost with the run that the click ended."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from tests.support.waiting import wait_until
+from web.once import Once
+
+
+def test_a_second_click_gets_the_answer_of_the_first():
+    """While the change is made, and for a moment after; then it is a wish of its own."""
+    once, made, going_on = Once(0.1), [], threading.Event()
+
+    def issue():
+        going_on.wait(10)
+        made.append(f"key {len(made)}")
+        return made[-1]
+
+    answers = []
+    clicks = [
+        threading.Thread(target=lambda: answers.append(once.do("issue", issue))) for _ in "12"
+    ]
+    for click in clicks:
+        click.start()
+    going_on.set()
+    for click in clicks:
+        click.join(10)
+    assert answers == ["key 0", "key 0"]
+    assert once.do("rotate", lambda: "another") == "another"
+    wait_until(lambda: not once._changes)  # no answer is held for longer
+    assert once.do("issue", issue) == "key 1"
+
+
+def test_what_failed_is_tried_again():
+    """Nothing was made: the next click is not told yesterday's refusal."""
+    once = Once()
+    with pytest.raises(ZeroDivisionError):
+        once.do("issue", lambda: 1 / 0)
+    assert once.do("issue", lambda: "key") == "key"

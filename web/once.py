@@ -1,0 +1,57 @@
+"""The same change, asked for again at once in one tab, is made once: a second click is no wish.
+
+Streamlit ends a run when its person clicks again, wherever that run is. What it had asked the API
+for is done then, but its answer would be lost, and that may be a key that nobody sees again. So
+the run after it gets that answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any
+
+AGAIN_SECONDS = 2.0  # after the change was made; then its answer is held no longer
+
+
+class _Change:
+    """A change under way or made; its lock is held while it is made."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.made = False
+        self.answer: Any = None
+
+
+class Once:
+    """The changes of the last moment. May be used from any thread."""
+
+    def __init__(self, seconds: float = AGAIN_SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._changes: dict[Hashable, _Change] = {}
+
+    def do(self, what: Hashable, make: Callable[[], Any]) -> Any:
+        """Make the change called `what`, tab and all, and return its answer; raise what it raises.
+
+        Whoever asks for it while it is made or just after gets the same answer. What failed was
+        not made: it is tried again.
+        """
+        with self._lock:
+            change = self._changes.setdefault(what, _Change())
+        with change.lock:
+            if not change.made:
+                try:
+                    change.answer, change.made = make(), True
+                finally:
+                    forget = threading.Timer(
+                        self._seconds if change.made else 0.0, self._forget, (what, change)
+                    )
+                    forget.daemon = True
+                    forget.start()
+            return change.answer
+
+    def _forget(self, what: Hashable, change: _Change) -> None:
+        with self._lock:
+            if self._changes.get(what) is change:
+                del self._changes[what]
