@@ -15,7 +15,7 @@ def main() -> int:
     except SettingsError as exc:
         print(f"web: {exc}", file=sys.stderr)
         return 1
-    if settings.auth.workload is not None:  # on Fly.io
+    if settings.on_fly:
         from auth.secrets.fly_identity import SOCKET
         from web.fly_machine import step_down
 

@@ -44,6 +44,7 @@ class WebSettings:
     proxy_hops: int
     allowed_hosts: frozenset[str]  # empty: any
     log_format: str
+    on_fly: bool = False  # where the process begins as root
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> Self:
@@ -67,6 +68,7 @@ class WebSettings:
             session_key=_session_key(env, auth),
             ended_file=None if auth.gcp_project else auth.home / "web-ended-sessions.json",
             visits_folder=None if auth.gcp_project else auth.home / "web-visits",
+            on_fly=auth.workload is not None or "FLY_MACHINE_ID" in env,
         )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.fly_platform import FlyPlatform
 from web import fly_machine
+from web.__main__ import main
 
 ROOT = Path(__file__).parents[3]
 # What a process on the machine does: `ask` for a token, before or after it stepped down.
@@ -64,6 +65,19 @@ def test_who_is_not_root_stays(calls, monkeypatch, tmp_path):
     monkeypatch.setattr(os, "getuid", lambda: 1000)
     fly_machine.step_down(tmp_path / "none")
     assert calls == []
+
+
+def test_a_machine_of_flys_is_enough_to_leave_root(monkeypatch, capsys, tmp_path):
+    """Also where the settings name no workload: nothing is served before, nor if it cannot be."""
+
+    def refused(_socket_path):
+        raise OSError("not permitted")
+
+    monkeypatch.setattr(fly_machine, "step_down", refused)
+    monkeypatch.setenv("QUILLGATE_HOME", str(tmp_path))
+    monkeypatch.setenv("FLY_MACHINE_ID", "d891")
+    assert main() == 1
+    assert capsys.readouterr().err == "web: the user cannot be changed: not permitted\n"
 
 
 def test_the_images_agree():
