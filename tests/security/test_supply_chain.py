@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from string import Template
 
 import pytest
 
@@ -132,11 +133,15 @@ def test_the_last_stage_is_the_api():
 
 @pytest.mark.parametrize("image", ["api", "web"])
 def test_an_image_runs_as_nobody_in_particular(image):
-    """USER is numeric (so that a platform can check it), not 0, and comes before CMD."""
+    """USER is numeric (so that a platform can check it), not 0, and comes before CMD; also where a
+    build may name another, as Fly's does."""
     lines = stages()[image]
     users = [line for line in lines if line.startswith("USER ")]
     assert len(users) == 1
-    uid, gid = (int(part) for part in users[0].removeprefix("USER ").split(":"))
+    arguments = [line.removeprefix("ARG ") for line in lines if line.startswith("ARG ")]
+    defaults = dict(argument.split("=", 1) for argument in arguments)
+    user = Template(users[0].removeprefix("USER ")).substitute(defaults)
+    uid, gid = (int(part) for part in user.split(":"))
     assert uid >= 1000
     assert gid >= 1000
     command = next(line for line in lines if line.startswith("CMD "))
