@@ -145,7 +145,7 @@ def tab_id() -> str:
 
 def once(services: Services, what: Hashable, make: Callable[[], Any]) -> Any:
     """Make a change in this tab's name and return its answer: with a second click, once."""
-    return services.once.do((tab_id(), what), make)
+    return services.once.do(tab_id(), what, make)
 
 
 def _cookie() -> str | None:

@@ -17,8 +17,8 @@ AGAIN_SECONDS = 2.0  # after the change was made; then its answer is held no lon
 class _Change:
     """A change under way or made; its lock is held while it is made."""
 
-    def __init__(self) -> None:
-        self.lock = threading.Lock()
+    def __init__(self, what: Hashable) -> None:
+        self.what, self.lock = what, threading.Lock()
         self.made = False
         self.answer: Any = None
 
@@ -29,29 +29,31 @@ class Once:
     def __init__(self, seconds: float = AGAIN_SECONDS) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._changes: dict[Hashable, _Change] = {}
+        self._changes: dict[str, _Change] = {}  # the last of each tab
 
-    def do(self, what: Hashable, make: Callable[[], Any]) -> Any:
-        """Make the change called `what`, tab and all, and return its answer; raise what it raises.
+    def do(self, tab: str, what: Hashable, make: Callable[[], Any]) -> Any:
+        """Make the change called `what` and return its answer; raise what it raises.
 
-        Whoever asks for it while it is made or just after gets the same answer. What failed was
-        not made: it is tried again.
+        Where a tab asks for it while it is made or just after, it gets the same answer: unless it
+        has changed something else in between. What failed was not made: it is tried again.
         """
         with self._lock:
-            change = self._changes.setdefault(what, _Change())
+            change = self._changes.get(tab)
+            if change is None or change.what != what:
+                change = self._changes[tab] = _Change(what)
         with change.lock:
             if not change.made:
                 try:
                     change.answer, change.made = make(), True
                 finally:
                     forget = threading.Timer(
-                        self._seconds if change.made else 0.0, self._forget, (what, change)
+                        self._seconds if change.made else 0.0, self._forget, (tab, change)
                     )
                     forget.daemon = True
                     forget.start()
             return change.answer
 
-    def _forget(self, what: Hashable, change: _Change) -> None:
+    def _forget(self, tab: str, change: _Change) -> None:
         with self._lock:
-            if self._changes.get(what) is change:
-                del self._changes[what]
+            if self._changes.get(tab) is change:
+                del self._changes[tab]

@@ -57,7 +57,11 @@ if rotation and may_rotate:
         st.markdown(plain(rotation_facts(rotation)))
         if st.button("Cancel rotation", help="Works until the new secret is used anywhere."):
             try:
-                services.key_rotation.cancel_own(account.username)
+                browser_session.once(
+                    services,
+                    "cancel own rotation",
+                    lambda: services.key_rotation.cancel_own(account.username),
+                )
             except ApiError as exc:
                 st.error(conflict(exc), icon=":material/error:")
             else:

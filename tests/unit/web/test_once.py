@@ -21,7 +21,8 @@ def test_a_second_click_gets_the_answer_of_the_first():
 
     answers = []
     clicks = [
-        threading.Thread(target=lambda: answers.append(once.do("issue", issue))) for _ in "12"
+        threading.Thread(target=lambda: answers.append(once.do("tab", "issue", issue)))
+        for _ in "12"
     ]
     for click in clicks:
         click.start()
@@ -29,14 +30,23 @@ def test_a_second_click_gets_the_answer_of_the_first():
     for click in clicks:
         click.join(10)
     assert answers == ["key 0", "key 0"]
-    assert once.do("rotate", lambda: "another") == "another"
+    assert once.do("tab", "rotate", lambda: "another") == "another"
     wait_until(lambda: not once._changes)  # no answer is held for longer
-    assert once.do("issue", issue) == "key 1"
+    assert once.do("tab", "issue", issue) == "key 1"
+
+
+def test_the_same_change_after_another_is_a_wish_of_its_own():
+    """As a rotation that was cancelled at once; other tabs' changes are nothing to it."""
+    once, made = Once(), []
+    for tab, what in (("a", "rotate"), ("b", "rotate"), ("a", "rotate"), ("a", "cancel")):
+        once.do(tab, what, lambda change=(tab, what): made.append(change))
+    once.do("a", "rotate", lambda: made.append("again"))
+    assert made == [("a", "rotate"), ("b", "rotate"), ("a", "cancel"), "again"]
 
 
 def test_what_failed_is_tried_again():
     """Nothing was made: the next click is not told yesterday's refusal."""
     once = Once()
     with pytest.raises(ZeroDivisionError):
-        once.do("issue", lambda: 1 / 0)
-    assert once.do("issue", lambda: "key") == "key"
+        once.do("tab", "issue", lambda: 1 / 0)
+    assert once.do("tab", "issue", lambda: "key") == "key"
