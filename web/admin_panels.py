@@ -13,6 +13,7 @@ import streamlit as st
 from auth.plans import load_plans
 from web.admin_desk import AdminDesk, table
 from web.admin_rows import audit_row, matching, refusal_rows, tenant_row, user_row
+from web.redrawn import redrawn
 from web.sentences import plain
 
 AUDIT_RECORDS = 1000  # the most that the API lists
@@ -25,7 +26,7 @@ _ASSIGNED = "keys_assigned"
 def load(desk: AdminDesk) -> None:
     """What the API does now, drawn again every two seconds."""
 
-    @st.fragment(run_every=LOAD_SECONDS)
+    @redrawn(every=LOAD_SECONDS)
     def now() -> None:
         desk.require_admin_still()
         found = desk.get("load")

@@ -14,6 +14,7 @@ from starlette.middleware import Middleware
 from streamlit.runtime import Runtime
 from streamlit.runtime import exists as runtime_exists
 
+from web import streamlit_runs
 from web.compressed_static import CompressedStatic
 from web.logs import describe
 from web.page_posts import draft_route, script_routes
@@ -35,6 +36,7 @@ def create_app(services: Services) -> st.App:
         yield
         housekeeping.stop()
 
+    streamlit_runs.lose_nothing()
     return st.App(
         SCRIPT,
         routes=[

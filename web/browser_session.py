@@ -12,6 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from web.accounts import Account
 from web.client_address import client_address
+from web.redrawn import redrawn
 from web.services import Services
 from web.sessions import Session, cookie_name, is_https
 
@@ -64,7 +65,7 @@ def require_admin(services: Services) -> tuple[Session, Account]:
     return session, account
 
 
-@st.fragment(run_every=LOOK_AGAIN_SECONDS)
+@redrawn(every=LOOK_AGAIN_SECONDS)
 def leave_when_ended(services: Services) -> None:
     """Draw the page anew when its session has ended: by a logout in another tab, or by time."""
     require(services)

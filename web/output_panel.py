@@ -12,6 +12,7 @@ import streamlit as st
 
 from web import browser_session
 from web.api_client import ApiError
+from web.redrawn import redrawn
 from web.run import RunState, RunView
 from web.runs import Runs
 from web.sentences import FIELD_LABELS, beside_fields, duration, plain, sentence
@@ -45,7 +46,7 @@ def output_panels(
     """
     waits = [_redraw_every(one.at_start) for one in panels if isinstance(one, Panel)]
 
-    @st.fragment(run_every=min((wait for wait in waits if wait is not None), default=None))
+    @redrawn(every=min((wait for wait in waits if wait is not None), default=None))
     def draw() -> None:
         browser_session.require(installed())
         changed = False
@@ -73,7 +74,7 @@ def draw_wait(runs: Runs, username: str) -> None:
     if at_start is None:
         return
 
-    @st.fragment(run_every=_every(at_start.seconds))
+    @redrawn(every=_every(at_start.seconds))
     def countdown() -> None:
         wait = runs.wait_of(username)
         if wait is None:

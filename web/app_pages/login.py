@@ -7,6 +7,7 @@ import streamlit as st
 
 from web import browser_session
 from web.login import LoginRefusedError, too_many
+from web.redrawn import redrawn
 from web.services import installed
 
 WAIT_ENDS = "login_wait_ends"
@@ -16,7 +17,7 @@ FORM_PIXELS = 440
 services = installed()
 
 
-@st.fragment(run_every=1.0)
+@redrawn(every=1.0)
 def count_down() -> None:
     """Tell the seconds that are left as they go by, and then that one may try again."""
     left = st.session_state[WAIT_ENDS] - time.monotonic()

@@ -1,0 +1,44 @@
+"""All that a run of a page has drawn reaches its tab, whatever asks for the next run meanwhile.
+
+Streamlit takes what a run draws piece by piece, on its event loop. Where a part of the page that
+draws itself asks for its turn after a run has ended and before its last pieces were taken, it
+begins the next run at once and drops them: the page stays without its end, until something else
+draws it anew. Here such a request waits until the ended run is taken whole.
+
+Read in Streamlit 1.67, `AppSession.request_rerun`, whose comments know of the danger.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from streamlit.runtime.app_session import AppSession
+from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
+
+AGAIN_SECONDS = 0.005
+
+_request_rerun = AppSession.request_rerun
+
+
+def lose_nothing() -> None:
+    """Let all sessions of this process wait for what was drawn; a second call changes nothing."""
+    AppSession.request_rerun = _request_rerun_in_turn  # type: ignore[assignment, method-assign]
+
+
+def _request_rerun_in_turn(session: AppSession, client_state: Any) -> None:
+    of_a_part = client_state is not None and bool(client_state.fragment_id)
+    if of_a_part and _is_ending(session):
+        loop = asyncio.get_running_loop()
+        loop.call_later(AGAIN_SECONDS, _request_rerun_in_turn, session, client_state)
+        return
+    _request_rerun(session, client_state)
+
+
+def _is_ending(session: AppSession) -> bool:
+    """Tell whether a run has ended of which not everything was taken yet.
+
+    A run that is drawn anew as a whole needs not wait: it draws all of it again.
+    """
+    runner = session._scriptrunner  # noqa: SLF001  # nothing public tells of it
+    return runner is not None and runner._requests._state is ScriptRequestType.STOP  # noqa: SLF001
