@@ -1,7 +1,7 @@
 """How the admin's panels ask and change: through `/v1/admin/*`, with the admin's own key.
 
 A refused change is told in the API's own sentence, which is made for administrators. A new key or
-password is shown in the run that made it, and kept nowhere.
+password is shown until it was put away, and kept nowhere else: see `web.new_secrets`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from web.admin_rows import Row, entries
 from web.api_client import ApiError
 from web.sentences import plain, sentence, told_by_api
 from web.services import Services
+from web.sessions import Session
 
 TO_CONFIRM = "admin_change_to_confirm"
 _DONE = "admin_change_done"
@@ -26,8 +27,8 @@ _TOLD_BY_API = ("conflict", "not_found", "invalid_request")
 class AdminDesk:
     """Asks for one admin."""
 
-    def __init__(self, services: Services, username: str) -> None:
-        self._services, self.username = services, username
+    def __init__(self, services: Services, session: Session) -> None:
+        self._services, self._session, self.username = services, session, session.user
 
     def require_admin_still(self) -> None:
         """Draw the whole page anew unless its reader is an admin still."""
@@ -51,18 +52,19 @@ class AdminDesk:
         return None if answer is None else entries(answer, name)
 
     def change(self, method: str, path: str, body: Mapping[str, Any], done: str) -> None:
-        """Make a change; afterwards the lists are drawn anew, or what is new is shown."""
-        api = self._services.user_api
+        """Make a change; then the page is drawn anew, with what was done or with what is new."""
         # What is reckoned from the time makes no other wish of a second click.
         what = {name: value for name, value in body.items() if name != "expires_at"}
-        answer = self._once(
-            f"{method} {path} {json.dumps(what)}",
-            lambda: api.send(self.username, method, f"/v1/admin/{path}", body),
-        )
-        if isinstance(answer, Mapping) and isinstance(
-            shown := answer.get("key") or answer.get("password"), str
-        ):
-            _show_once(done, shown)
+
+        def send() -> Any:
+            answer = self._services.user_api.send(self.username, method, f"/v1/admin/{path}", body)
+            if secret := _secret_in(answer):
+                browser_session.keep_new_secret(self._services, self._session, done, secret)
+            return answer
+
+        answer = self._once(f"{method} {path} {json.dumps(what)}", send)
+        if _secret_in(answer):
+            st.rerun()
         elif answer is not None:
             self.tell_next(done)
 
@@ -134,6 +136,6 @@ def _confirm(desk: AdminDesk, question: str, change: list[Any]) -> None:
         desk.change(*change)
 
 
-def _show_once(done: str, secret: str) -> None:
-    st.warning(f"{done} Copy it now: it is shown this once.", icon=":material/content_copy:")
-    st.code(secret, language=None, wrap_lines=True)
+def _secret_in(answer: Any) -> str | None:
+    secret = (answer.get("key") or answer.get("password")) if isinstance(answer, Mapping) else None
+    return secret if isinstance(secret, str) else None

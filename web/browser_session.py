@@ -12,6 +12,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from web.accounts import Account
 from web.client_address import client_address
+from web.new_secrets import NewSecret
 from web.redrawn import redrawn
 from web.services import Services
 from web.sessions import Session, cookie_name, is_https
@@ -66,9 +67,13 @@ def require_admin(services: Services) -> tuple[Session, Account]:
 
 
 @redrawn(every=LOOK_AGAIN_SECONDS)
-def leave_when_ended(services: Services) -> None:
-    """Draw the page anew when its session has ended: by a logout in another tab, or by time."""
-    require(services)
+def look_again(services: Services, *, shown: int) -> None:
+    """Draw the page anew when its session has ended: by a logout in another tab, or by time.
+
+    Also when there are more new secrets than are `shown`: a run that was cut off was given one.
+    """
+    if len(new_secrets(services)) > shown:
+        st.rerun()
 
 
 def require_admin_still(services: Services) -> None:
@@ -147,6 +152,17 @@ def tab_id() -> str:
 def once(services: Services, what: Hashable, make: Callable[[], Any]) -> Any:
     """Make a change in this tab's name and return its answer: with a second click, once."""
     return services.once.do(tab_id(), what, make)
+
+
+def keep_new_secret(services: Services, session: Session, told: str, secret: str) -> None:
+    """Show this on every page of this tab until its person has put it away."""
+    services.new_secrets.keep(tab_id(), session.login_id, NewSecret(told, secret))
+
+
+def new_secrets(services: Services) -> list[NewSecret]:
+    """Return what this tab has to show, the oldest first; without a session nothing is drawn."""
+    session, _account = require(services)
+    return services.new_secrets.of(tab_id(), session.login_id)
 
 
 def _cookie() -> str | None:

@@ -18,6 +18,7 @@ from web.config import WebSettings
 from web.key_rotation import KeyRotation
 from web.known_browsers import KnownBrowsers
 from web.login import LoginDesk
+from web.new_secrets import NewSecrets
 from web.once import Once
 from web.run import Run, RunView
 from web.runs import Runs
@@ -44,6 +45,7 @@ class Services:
     runs: Runs
     visits: Visits
     once: Once
+    new_secrets: NewSecrets
 
 
 def build(
@@ -71,7 +73,8 @@ def build(
             visits.add_text(run.login_id, text_of(run.run_id, view, at))
 
     runs = Runs(api, accounts, tab_is_open=tab_is_open, at_end=keep_text, clock=clock)
-    sessions.when_ended += [runs.stop_login, visits.end]
+    new_secrets = NewSecrets(clock)
+    sessions.when_ended += [runs.stop_login, visits.end, new_secrets.end]
     return Services(
         settings=settings,
         accounts=accounts,
@@ -85,6 +88,7 @@ def build(
         runs=runs,
         visits=visits,
         once=Once(),
+        new_secrets=new_secrets,
     )
 
 

@@ -8,6 +8,7 @@ from web import browser_session
 from web.accounts import Account
 from web.connection_test import check_connection
 from web.garbage import freeze_new_modules
+from web.new_secret_box import draw_new_secrets
 from web.pages import first_password_pages, logged_in_pages, login_pages
 from web.sentences import plain
 from web.services import Services, installed
@@ -62,9 +63,11 @@ elif recognised[1].must_change_password:
     page = st.navigation(first_password_pages(), position="hidden")
 else:
     page = st.navigation(logged_in_pages(recognised[1]), position="sidebar")
+    held = browser_session.new_secrets(services)
+    draw_new_secrets(held, services.new_secrets)
     with st.sidebar:
         draw_sidebar(services, *recognised)
-    browser_session.leave_when_ended(services)
+        browser_session.look_again(services, shown=len(held))
 
 page.run()
 freeze_new_modules()

@@ -63,3 +63,28 @@ def test_back_and_forth_between_pages_keeps_text_and_form(told_api, adas_tab):
     adas_tab.page.go_forward()
     adas_tab.page.get_by_role("heading", name="My API key").wait_for()
     assert adas_tab.complaints == []
+
+
+def test_a_new_key_is_not_lost_to_a_click_elsewhere(told_api, adas_tab):
+    """Whoever goes on before the answer sees the key on the page where they are, until they put it
+    away."""
+    key = f"qg_live_{'n' * 12}_made-up"
+    told_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
+    told_api.answering.clear()
+    adas_tab.go_to("My API key")
+    adas_tab.page.get_by_text("I know where else this key is used").click()
+    adas_tab.idle()
+    adas_tab.button("Rotate").click()
+    adas_tab.until(lambda: any(call.path == "/v1/key/rotate" for call in told_api.calls))
+    adas_tab.go_to("Usage")
+    assert key not in adas_tab.page.content()
+    told_api.answering.set()
+    adas_tab.sees("Your key has a new secret.")
+    assert adas_tab.text().strip() == key
+    adas_tab.idle()
+    adas_tab.go_to("Custom GPT Model")
+    assert adas_tab.text().strip() == key
+    adas_tab.button("Done").click()
+    adas_tab.page.locator("[data-testid=stCode]").wait_for(state="hidden")
+    assert key not in adas_tab.page.content()
+    assert adas_tab.complaints == []

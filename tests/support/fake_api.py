@@ -80,6 +80,8 @@ class FakeApi:
         self.account: dict[str, Any] = account()
         self.answers: dict[str, Any] = {}  # "GET /path", ?query and all -> a document, or a Refusal
         self.calls: list[Call] = []
+        self.answering = threading.Event()  # while it is not set, a prepared change waits
+        self.answering.set()
         self.disconnects = 0
         self.finished = 0
 
@@ -169,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
         path = self.path.partition("?")[0]
         prepared = api.answers.get(f"{self.command} {path}", Refusal(404, "not_found"))
         answer = api.answers.get(f"{self.command} {self.path}", prepared)
+        if self.command != "GET":
+            api.answering.wait(30)
         if isinstance(answer, Refusal):
             self._refuse(answer)
         else:

@@ -7,8 +7,8 @@ from web.admin_desk import AdminDesk
 from web.services import installed
 
 services = installed()
-session, account = browser_session.require_admin(services)
-desk = AdminDesk(services, account.username)
+session, _account = browser_session.require_admin(services)
+desk = AdminDesk(services, session)
 panels = {
     "Load": admin_panels.load,
     "Tenants": admin_panels.tenants,

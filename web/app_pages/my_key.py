@@ -35,6 +35,13 @@ def conflict(error: ApiError) -> str:
     return told_by_api(error) if error.code == "conflict" and error.detail else sentence(error)
 
 
+def rotate() -> None:
+    """Give the key a new secret, which every page shows until it was put away."""
+    key = services.key_rotation.own(account.username)
+    services.account_views.forget(account.username)
+    browser_session.keep_new_secret(services, session, "Your key has a new secret.", key)
+
+
 st.markdown(
     "Your texts are generated with this key. It stays on the server: your browser never holds it."
 )
@@ -46,7 +53,6 @@ with st.container(border=True):
 if warning := expiry_warning(view.document):
     st.warning(warning, icon=":material/schedule:")
 
-rotated = None
 may_rotate = Scope.KEY_ROTATE.value in view.document.get("scopes", ())
 rotation = view.document.get("rotation")
 if st.session_state.pop(_CANCELLED, False):
@@ -78,19 +84,11 @@ elif may_rotate:
         sure = st.checkbox("I know where else this key is used", key="sure_to_rotate")
         if st.button("Rotate", icon=":material/autorenew:", disabled=not sure):
             try:
-                rotated = browser_session.once(
-                    services, "own rotation", lambda: services.key_rotation.own(account.username)
-                )
+                browser_session.once(services, "own rotation", rotate)
             except ApiError as exc:
                 st.error(conflict(exc), icon=":material/error:")
-if rotated is not None:
-    services.account_views.forget(account.username)
-    st.success(
-        "Your key has a new secret. Copy it now if you need it elsewhere: it is shown this once.",
-        icon=":material/content_copy:",
-    )
-    st.code(rotated, language=None, wrap_lines=True)
-    st.button("Done")
+            else:
+                st.rerun()
 
 if st.session_state.pop(_PASSWORD, False):
     st.success("Your password is changed.", icon=":material/check:")

@@ -115,7 +115,7 @@ def test_no_question_outlives_the_role(users, parts, monkeypatch, dialog):
 
 
 def test_an_issued_key_is_shown_once(admin_api):
-    """It is on the page after the click and gone after the next."""
+    """It is there until it was put away, whatever is done meanwhile, and then gone."""
     admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
     app = _admin("Keys")
     field(app, "Name of the key").set_value(" ci2 ")
@@ -123,8 +123,21 @@ def test_an_issued_key_is_shown_once(admin_api):
     assert [code.value for code in app.code] == ["qg_live_brand_new"]
     body = next(call.body for call in admin_api.calls if call.method == "POST")
     assert (body["tenant"], body["name"], body["scopes"]) == ("acme", "ci2", ["generate"])
-    app.run()
-    assert not app.code
+    assert "qg_live_brand_new" not in repr(app.session_state._state._state)
+    app.switch_page("app_pages/usage.py").run()
+    assert [code.value for code in app.code] == ["qg_live_brand_new"]
+    assert not press(app, "Done").code
+
+
+def test_all_new_keys_are_shown_until_they_were_put_away(admin_api):
+    """The second does not take the place of the first."""
+    app = _admin("Keys")
+    for name in ("ci", "cd"):
+        admin_api.answers["POST /v1/admin/keys"] = {"key": f"qg_live_{name}"}
+        field(app, "Name of the key").set_value(name)
+        press(app, "Issue")
+    assert [code.value for code in app.code] == ["qg_live_ci", "qg_live_cd"]
+    assert not press(app, "Done").code
 
 
 def _say_yes(app, admin_api):
@@ -330,7 +343,7 @@ def test_a_user_is_added_with_a_password_that_is_shown_once(admin_api):
     assert "first of mary" not in repr(app.session_state._state._state)
     sent = next(call.body for call in admin_api.calls if call.method == "POST")
     assert sent == {"user": "mary", "tenant": "acme", "role": "user"}
-    assert not app.run().code
+    assert not press(app, "Done").code
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,37 @@
+"""A new key is held for the one tab and login that it was given to, and not for ever."""
+
+from __future__ import annotations
+
+from tests.support.web_parts import Clock
+from web.new_secrets import HELD_SECONDS, NewSecret, NewSecrets
+
+KEY, PASSWORD = NewSecret("A key.", "qg_live_made_up"), NewSecret("A password.", "made up")
+
+
+def test_a_secret_is_for_one_tab_of_one_login():
+    """Neither another tab of the same person sees it, nor who logs in next in this one."""
+    held = NewSecrets(Clock())
+    held.keep("tab", "login", KEY)
+    held.keep("tab", "login", PASSWORD)
+    assert held.of("tab", "login") == [KEY, PASSWORD]
+    assert held.of("other", "login") == held.of("tab", "other") == []
+    held.put_away(KEY)
+    assert held.of("tab", "login") == [PASSWORD]
+    held.end("login")
+    assert held.of("tab", "login") == []
+
+
+def test_a_secret_that_nobody_puts_away_is_forgotten():
+    """After ten minutes it is in memory no longer."""
+    clock = Clock()
+    held = NewSecrets(clock)
+    held.keep("gone", "login", KEY)
+    clock.now += HELD_SECONDS
+    held.keep("tab", "other", PASSWORD)
+    assert held.of("gone", "login") == []
+    assert KEY not in [one.new for one in held._held]
+
+
+def test_no_secret_is_in_a_repr():
+    """What is logged of one tells what it is, not what it says."""
+    assert "qg_live" not in repr(KEY)

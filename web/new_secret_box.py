@@ -1,0 +1,23 @@
+"""The box above every page that shows new keys and passwords until they were put away."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+from web.new_secrets import NewSecret, NewSecrets
+
+
+def draw_new_secrets(held: Sequence[NewSecret], new_secrets: NewSecrets) -> None:
+    """Draw what is to be copied, or nothing in its place; the style keeps it in sight."""
+    with st.container(key="new-secrets"):
+        if not held:
+            return
+        for new in held:
+            st.warning(
+                f"{new.told} Copy it now: it is shown this once.", icon=":material/content_copy:"
+            )
+            st.code(new.secret, language=None, wrap_lines=True)
+        if st.button("Done", help="Put it away: nobody can see it again."):
+            for new in held:
+                new_secrets.put_away(new)
+            st.rerun()
