@@ -1,8 +1,7 @@
 """The same change, asked for again at once in one tab, is made once: a second click is no wish.
 
 Streamlit ends a run when its person clicks again, wherever that run is. What it had asked the API
-for is done then, but its answer would be lost, and that may be a key that nobody sees again. So
-the run after it gets that answer.
+for is done then; the run after it would ask for it a second time, and is given that answer instead.
 """
 
 from __future__ import annotations
