@@ -99,6 +99,7 @@ def go_on(services: Services, account: Account) -> None:
     session = services.sessions.read(token)
     if before is not None and session is not None:
         services.visits.move(before.login_id, session)
+        services.new_secrets.move(before.login_id, session.login_id)
         st.session_state[_LOGIN] = session.tag
     _begin(services, token)
 

@@ -17,7 +17,9 @@ def draw_new_secrets(held: Sequence[NewSecret], new_secrets: NewSecrets) -> None
                 f"{new.told} Copy it now: it is shown this once.", icon=":material/content_copy:"
             )
             st.code(new.secret, language=None, wrap_lines=True)
-        if st.button("Done", help="Put it away: nobody can see it again."):
+        # Its name is that of what was last drawn: a click on it puts away none that came meanwhile.
+        name = f"put away to {id(held[-1])}"
+        if st.button("Done", key=name, help="Put it away: nobody can see it again."):
             for new in held:
                 new_secrets.put_away(new)
             st.rerun()

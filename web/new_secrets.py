@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 HELD_SECONDS = 600.0
 
@@ -55,6 +55,14 @@ class NewSecrets:
         """Forget one that its person has seen."""
         with self._lock:
             self._held = [held for held in self._held if held.new is not new]
+
+    def move(self, login_id: str, to_login_id: str) -> None:
+        """Go on in another login of the same person: their password is another one."""
+        with self._lock:
+            self._held = [
+                replace(held, login_id=to_login_id) if held.login_id == login_id else held
+                for held in self._held
+            ]
 
     def end(self, login_id: str) -> None:
         """Forget all that a login was given: it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from tests.support.fake_api import Behaviour
 
@@ -67,7 +68,8 @@ def test_back_and_forth_between_pages_keeps_text_and_form(told_api, adas_tab):
 
 def test_a_new_key_is_not_lost_to_a_click_elsewhere(told_api, adas_tab):
     """Whoever goes on before the answer sees the key on the page where they are, until they put it
-    away."""
+    away: in sight wherever they scroll to, with its button in reach where a phone's keyboard leaves
+    little room."""
     key = f"qg_live_{'n' * 12}_made-up"
     told_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
     told_api.answering.clear()
@@ -84,6 +86,10 @@ def test_a_new_key_is_not_lost_to_a_click_elsewhere(told_api, adas_tab):
     adas_tab.idle()
     adas_tab.go_to("Custom GPT Model")
     assert adas_tab.text().strip() == key
+    adas_tab.page.set_viewport_size({"width": 360, "height": 640})
+    adas_tab.page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, main.scrollHeight)")
+    expect(adas_tab.button("Done")).to_be_in_viewport(ratio=1)
+    adas_tab.page.set_viewport_size({"width": 360, "height": 260})
     adas_tab.button("Done").click()
     adas_tab.page.locator("[data-testid=stCode]").wait_for(state="hidden")
     assert key not in adas_tab.page.content()

@@ -21,6 +21,15 @@ def test_a_secret_is_for_one_tab_of_one_login():
     assert held.of("tab", "login") == []
 
 
+def test_a_secret_stays_in_the_tab_when_its_login_is_followed_by_another():
+    """After a change of the password it is there as before."""
+    held = NewSecrets(Clock())
+    held.keep("tab", "login", KEY)
+    held.move("login", "next")
+    held.end("login")
+    assert held.of("tab", "next") == [KEY]
+
+
 def test_a_secret_that_nobody_puts_away_is_forgotten():
     """After ten minutes it is in memory no longer."""
     clock = Clock()
