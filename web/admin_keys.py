@@ -124,7 +124,7 @@ def _issue_form(desk: AdminDesk, tenant_names: list[str]) -> None:
         body: dict[str, Any] = {"tenant": tenant, "name": name.strip(), "scopes": scopes}
         if days:
             body["expires_at"] = int(time.time()) + int(days) * DAY_SECONDS
-        desk.change("POST", "keys", body, "The key was issued.")
+        desk.change("POST", "keys", body, f"The key {plain(name.strip())} was issued.")
 
 
 def _change_key_form(desk: AdminDesk, usable: Mapping[str, Mapping[str, Any]]) -> None:

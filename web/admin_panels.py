@@ -84,7 +84,8 @@ def users(desk: AdminDesk) -> None:
         role = st.selectbox("Role", ("user", "admin"), key="new_user_role")
         if st.form_submit_button("Add user", type="primary"):
             body = {"user": name.strip(), "tenant": tenant, "role": role}
-            desk.change("POST", "users", body, "The user was added; this is the first password.")
+            told = f"{plain(name.strip())} was added; this is the first password."
+            desk.change("POST", "users", body, told)
             found = desk.listed("users") or found
     with listing.container():
         table([user_row(user) for user in found], "Nobody may log in yet.")
@@ -147,7 +148,7 @@ def _change_user_form(desk: AdminDesk, people: Mapping[str, Mapping[str, Any]]) 
         said = f"The user is {other} within a minute."
         desk.ask(f"{label} {named}?", "PATCH", path, {"state": other}, said)
     if third.button("Reset password", width="stretch", disabled=not chosen):
-        said = "This is the new first password."
+        said = f"This is the new first password of {plain(chosen or '')}."
         question = f"Give {named} a new first password? The present one ends at once."
         desk.ask(question, "POST", f"{path}/password", {}, said)
     with st.form("assign key", border=False):

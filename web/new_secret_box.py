@@ -12,7 +12,7 @@ def draw_new_secrets(held: Sequence[NewSecret], new_secrets: NewSecrets) -> None
     with st.container(key="new-secrets"):
         if not held:
             return
-        for new in held:
+        for new in reversed(held):  # the newest is in sight however many there are
             st.warning(
                 f"{new.told} Copy it now: it is shown this once.", icon=":material/content_copy:"
             )

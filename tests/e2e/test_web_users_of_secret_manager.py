@@ -103,6 +103,6 @@ def test_the_right_on_the_web_users_decides_and_the_page_says_so(
     admin.page.get_by_text("Add a user").click()
     admin.set("Name of the user", "hedy")
     admin.button("Add user").click()
-    admin.sees("The user was added; this is the first password.")
+    admin.sees("hedy was added; this is the first password.")
     assert operator.users.show("hedy")["must_change_password"]
     assert (admin.complaints, grace.complaints) == ([], [])

@@ -130,13 +130,14 @@ def test_an_issued_key_is_shown_once(admin_api):
 
 
 def test_all_new_keys_are_shown_until_they_were_put_away(admin_api):
-    """The second does not take the place of the first."""
+    """The newest first, each with what it is of: no one takes the place of another."""
     app = _admin("Keys")
     for name in ("ci", "cd"):
         admin_api.answers["POST /v1/admin/keys"] = {"key": f"qg_live_{name}"}
         field(app, "Name of the key").set_value(name)
         press(app, "Issue")
-    assert [code.value for code in app.code] == ["qg_live_ci", "qg_live_cd"]
+    assert [code.value for code in app.code] == ["qg_live_cd", "qg_live_ci"]
+    assert ["cd" in told.value for told in app.warning] == [True, False]
     assert not press(app, "Done").code
 
 
