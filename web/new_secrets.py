@@ -1,5 +1,7 @@
 """New keys and passwords whose person has not put them away yet: shown until then, in one tab.
 
+A tab that was loaded anew shows what the one before it was given.
+
 Whoever clicks elsewhere ends the run that was to show one, wherever that run is; nobody could ever
 see the secret then. So it is kept here in the moment in which the API gives it, and every page of
 that tab shows it until "Done". It is in memory alone, ends with the login, and after ten minutes.
@@ -34,8 +36,12 @@ class _Held:
 class NewSecrets:
     """All methods may be called from any thread."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        tab_is_open: Callable[[str], bool] = lambda _tab: True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tab_is_open, self._clock = tab_is_open, clock
         self._lock = threading.Lock()
         self._held: list[_Held] = []
 
@@ -49,7 +55,8 @@ class NewSecrets:
         """Return what is to be shown in a tab, the oldest first."""
         with self._lock:
             self._drop_old()
-            return [held.new for held in self._held if (held.tab, held.login_id) == (tab, login_id)]
+            own = [held for held in self._held if held.login_id == login_id]
+        return [held.new for held in own if held.tab == tab or not self._tab_is_open(held.tab)]
 
     def put_away(self, new: NewSecret) -> None:
         """Forget one that its person has seen."""

@@ -73,7 +73,7 @@ def build(
             visits.add_text(run.login_id, text_of(run.run_id, view, at))
 
     runs = Runs(api, accounts, tab_is_open=tab_is_open, at_end=keep_text, clock=clock)
-    new_secrets = NewSecrets(clock)
+    new_secrets = NewSecrets(tab_is_open, clock)
     sessions.when_ended += [runs.stop_login, visits.end, new_secrets.end]
     return Services(
         settings=settings,

@@ -68,8 +68,8 @@ def test_back_and_forth_between_pages_keeps_text_and_form(told_api, adas_tab):
 
 def test_a_new_key_is_not_lost_to_a_click_elsewhere(told_api, adas_tab):
     """Whoever goes on before the answer sees the key on the page where they are, until they put it
-    away: in sight wherever they scroll to, with its button in reach where a phone's keyboard leaves
-    little room."""
+    away, and after a reload too: in sight wherever they scroll to, with its button in reach where a
+    phone's keyboard leaves little room."""
     key = f"qg_live_{'n' * 12}_made-up"
     told_api.answers["POST /v1/key/rotate"] = {"key": key, "forwarded_for": ["ada"]}
     told_api.answering.clear()
@@ -85,6 +85,8 @@ def test_a_new_key_is_not_lost_to_a_click_elsewhere(told_api, adas_tab):
     assert adas_tab.text().strip() == key
     adas_tab.idle()
     adas_tab.go_to("Custom GPT Model")
+    adas_tab.page.reload()
+    adas_tab.sees("Your key has a new secret.")
     assert adas_tab.text().strip() == key
     adas_tab.page.set_viewport_size({"width": 360, "height": 640})
     adas_tab.page.get_by_test_id("stMain").evaluate("main => main.scrollTo(0, main.scrollHeight)")

@@ -61,6 +61,7 @@ class FakeApi:
     """The server and what it saw."""
 
     def __init__(self) -> None:
+        self.counting = threading.Lock()
         self.reset()
         api = self
 
@@ -231,7 +232,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self._event("error", behaviour.error_event)
                 return
             self._event("done", _summary(body))
-            self.server_api.finished += 1
+            with self.server_api.counting:
+                self.server_api.finished += 1
         except OSError:
             self.server_api.disconnects += 1
 

@@ -10,7 +10,7 @@ KEY, PASSWORD = NewSecret("A key.", "qg_live_made_up"), NewSecret("A password.",
 
 def test_a_secret_is_for_one_tab_of_one_login():
     """Neither another tab of the same person sees it, nor who logs in next in this one."""
-    held = NewSecrets(Clock())
+    held = NewSecrets(clock=Clock())
     held.keep("tab", "login", KEY)
     held.keep("tab", "login", PASSWORD)
     assert held.of("tab", "login") == [KEY, PASSWORD]
@@ -23,7 +23,7 @@ def test_a_secret_is_for_one_tab_of_one_login():
 
 def test_a_secret_stays_in_the_tab_when_its_login_is_followed_by_another():
     """After a change of the password it is there as before."""
-    held = NewSecrets(Clock())
+    held = NewSecrets(clock=Clock())
     held.keep("tab", "login", KEY)
     held.move("login", "next")
     held.end("login")
@@ -33,7 +33,7 @@ def test_a_secret_stays_in_the_tab_when_its_login_is_followed_by_another():
 def test_a_secret_that_nobody_puts_away_is_forgotten():
     """After ten minutes it is in memory no longer."""
     clock = Clock()
-    held = NewSecrets(clock)
+    held = NewSecrets(clock=clock)
     held.keep("gone", "login", KEY)
     clock.now += HELD_SECONDS
     held.keep("tab", "other", PASSWORD)
@@ -44,3 +44,14 @@ def test_a_secret_that_nobody_puts_away_is_forgotten():
 def test_no_secret_is_in_a_repr():
     """What is logged of one tells what it is, not what it says."""
     assert "qg_live" not in repr(KEY)
+
+
+def test_a_tab_that_was_loaded_anew_shows_what_it_was_given():
+    """A reload is another tab to us; what an open one holds is its own."""
+    open_tabs = {"before", "other"}
+    held = NewSecrets(open_tabs.__contains__, Clock())
+    held.keep("before", "login", KEY)
+    assert held.of("other", "login") == []
+    open_tabs.remove("before")
+    assert held.of("after", "login") == [KEY]
+    assert held.of("after", "another's login") == []
