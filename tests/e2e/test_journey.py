@@ -217,6 +217,7 @@ def test_a_key_that_is_rotated_in_one_tab_goes_unnoticed_in_another(
     new = rotating.text().strip()
     assert api.get("/v1/key", new).json()["name"] == "web user rose"
     rotating.button("Done").click()
+    rotating.page.get_by_text("Copy it now").wait_for(state="detached")
     rotating.sees("A rotation is under way")
     rotating.idle()
     assert new not in rotating.page.content()
@@ -244,6 +245,7 @@ def test_a_rotation_that_was_never_used_is_cancelled(api, home, admin, logged_in
         tab.idle()
         new = tab.text().strip()
         tab.button("Done").click()
+        tab.page.get_by_text("Copy it now").wait_for(state="detached")
         tab.button("Cancel rotation").click()
         tab.sees("The rotation is cancelled: the key is what it was.")
         assert api.get("/v1/key", new).status_code == 401

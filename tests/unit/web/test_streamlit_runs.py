@@ -124,9 +124,10 @@ LINES = [f"line {number}" for number in range(20)]
 
 
 def test_a_part_that_asks_just_after_the_page_takes_nothing_from_it(collide, in_turn):
-    """Every line that was drawn arrives, then the end of the run, then the part once more."""
+    """Every line that was drawn arrives, then the end of the run, then the part, once more unless
+    what the page drew of it was still unsent."""
     browser = collide(OURS, ended=True)
-    assert browser.texts == ["part", *LINES, "part"]
+    assert browser.texts in (["part", *LINES, "part"], [*LINES, "part"])
     assert browser.finished == 2
 
 
