@@ -3,7 +3,9 @@
 Streamlit takes what a run draws piece by piece, on its event loop. Where a part of the page that
 draws itself asks for its turn after a run has ended and before its last pieces were taken, it
 begins the next run at once and drops them: the page stays without its end, until something else
-draws it anew. Here such a request waits until the ended run is taken whole.
+draws it anew. Here a timer's request in that moment counts for nothing, as the timer asks again: if
+it waited, the fields that it brings along could be older than what the person has typed since. A
+click in such a part waits until the ended run is taken whole.
 
 Read in Streamlit 1.67, `AppSession.request_rerun`, whose comments know of the danger.
 """
@@ -29,8 +31,9 @@ def lose_nothing() -> None:
 def _request_rerun_in_turn(session: AppSession, client_state: Any) -> None:
     of_a_part = client_state is not None and bool(client_state.fragment_id)
     if of_a_part and _is_ending(session):
-        loop = asyncio.get_running_loop()
-        loop.call_later(AGAIN_SECONDS, _request_rerun_in_turn, session, client_state)
+        if not client_state.is_auto_rerun:
+            loop = asyncio.get_running_loop()
+            loop.call_later(AGAIN_SECONDS, _request_rerun_in_turn, session, client_state)
         return
     _request_rerun(session, client_state)
 

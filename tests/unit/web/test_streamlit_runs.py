@@ -62,14 +62,14 @@ async def _until(holds):
             await asyncio.sleep(0.01)
 
 
-def _again(part=""):
+def _again(part="", *, timer=False):
     message = BackMsg()
     message.rerun_script.fragment_id = part
-    message.rerun_script.is_auto_rerun = bool(part)
+    message.rerun_script.is_auto_rerun = timer
     return message
 
 
-async def _collide(page, *, ended):
+async def _collide(page, *, ended, timer):
     """Ask for a part of the page while it is drawn, or when it has just been; nobody saw it yet."""
     runtime = Runtime(
         RuntimeConfig(
@@ -94,9 +94,11 @@ async def _collide(page, *, ended):
         drawing = session._scriptrunner._script_thread
         if ended:
             wait_until(lambda: not drawing.is_alive())  # and the loop stands still meanwhile
-        runtime.handle_backmsg(tab, _again(browser.part))
+        runtime.handle_backmsg(tab, _again(browser.part, timer=timer))
         wait_until(lambda: not drawing.is_alive())
-        await _until(lambda: at_rest() and len(browser.texts) and browser.texts[-1] == "part")
+        await _until(lambda: at_rest() and browser.finished)
+        await asyncio.sleep(4 * streamlit_runs.AGAIN_SECONDS)
+        await _until(at_rest)
     finally:
         runtime.stop()
         await runtime.stopped
@@ -106,10 +108,10 @@ async def _collide(page, *, ended):
 
 @pytest.fixture
 def collide(tmp_path):
-    def collided(decorator, *, ended):
+    def collided(decorator, *, ended, timer=True):
         page = tmp_path / "page.py"
         page.write_text(PAGE.format(decorator=decorator))
-        return asyncio.run(_collide(page, ended=ended))
+        return asyncio.run(_collide(page, ended=ended, timer=timer))
 
     return collided
 
@@ -123,10 +125,16 @@ def in_turn(monkeypatch):
 LINES = [f"line {number}" for number in range(20)]
 
 
-def test_a_part_that_asks_just_after_the_page_takes_nothing_from_it(collide, in_turn):
-    """Every line that was drawn arrives, then the end of the run, then the part, once more unless
-    what the page drew of it was still unsent."""
+def test_a_timer_that_asks_just_after_the_page_takes_nothing_from_it(collide, in_turn):
+    """Every line that was drawn arrives, and the end of the run; the timer will ask again."""
     browser = collide(OURS, ended=True)
+    assert browser.texts == ["part", *LINES]
+    assert browser.finished == 1
+
+
+def test_a_click_in_a_part_just_after_the_page_waits_for_its_turn(collide, in_turn):
+    """Every line arrives, then the part once more, unless what the page drew of it was unsent."""
+    browser = collide(OURS, ended=True, timer=False)
     assert browser.texts in (["part", *LINES, "part"], [*LINES, "part"])
     assert browser.finished == 2
 
