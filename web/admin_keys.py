@@ -31,7 +31,7 @@ def keys(desk: AdminDesk) -> None:
     if owners is None:
         return
     listing = st.container()
-    # First what changes the list, then the list: a key that was just issued is in it.
+    # First what changes the list: then the page is drawn anew, and nothing was asked for in vain.
     with st.expander("Issue a key", icon=":material/add:"), st.form("issue key", border=False):
         _issue_form(desk, [str(tenant.get("tenant")) for tenant in owners])
     changing = st.expander("Rotate or revoke a key", icon=":material/key:")

@@ -76,7 +76,7 @@ def users(desk: AdminDesk) -> None:
     found, owners = desk.listed("users"), desk.listed("tenants")
     if found is None or owners is None:
         return
-    listing = st.empty()
+    table([user_row(user) for user in found], "Nobody may log in yet.")
     names = [str(tenant.get("tenant")) for tenant in owners]
     with st.expander("Add a user", icon=":material/person_add:"), st.form("add", border=False):
         name = st.text_input("Name of the user")
@@ -86,9 +86,6 @@ def users(desk: AdminDesk) -> None:
             body = {"user": name.strip(), "tenant": tenant, "role": role}
             told = f"{plain(name.strip())} was added; this is the first password."
             desk.change("POST", "users", body, told)
-            found = desk.listed("users") or found
-    with listing.container():
-        table([user_row(user) for user in found], "Nobody may log in yet.")
     people = {str(user.get("user")): user for user in found}
     with st.expander("Change a user", icon=":material/manage_accounts:"):
         _change_user_form(desk, people)

@@ -70,9 +70,11 @@ def require_admin(services: Services) -> tuple[Session, Account]:
 def look_again(services: Services, *, shown: int) -> None:
     """Draw the page anew when its session has ended: by a logout in another tab, or by time.
 
-    Also when there are more new secrets than are `shown`: a run that was cut off was given one.
+    Also when there are other new secrets than are `shown`: a run that was cut off was given one, or
+    their time is over.
     """
-    if len(new_secrets(services)) > shown:
+    session, _account = require(services)
+    if len(new_secrets(services, session)) != shown:
         st.rerun()
 
 
@@ -160,9 +162,8 @@ def keep_new_secret(services: Services, session: Session, told: str, secret: str
     services.new_secrets.keep(tab_id(), session.login_id, NewSecret(told, secret))
 
 
-def new_secrets(services: Services) -> list[NewSecret]:
-    """Return what this tab has to show, the oldest first; without a session nothing is drawn."""
-    session, _account = require(services)
+def new_secrets(services: Services, session: Session) -> list[NewSecret]:
+    """Return what this tab has to show, the oldest first."""
     return services.new_secrets.of(tab_id(), session.login_id)
 
 

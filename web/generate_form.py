@@ -113,8 +113,9 @@ def draw_prompt(problems: Mapping[str, str], unknown: Collection[str]) -> None:
     _draw_problem(problems, "prompt")
     prompt = value_of("prompt")
     way_out = offer(prompt, unknown) if "prompt" in problems else ""
-    if way_out and st.button(way_out, icon=":material/healing:"):
-        _fill_now({"prompt": mended(prompt, unknown)})
+    if way_out:
+        repaired = {"prompt": mended(prompt, unknown)}
+        st.button(way_out, icon=":material/healing:", on_click=fill, args=(repaired,))
 
 
 def draw_settings(largest: int, problems: Mapping[str, str]) -> None:
@@ -169,19 +170,31 @@ def _draw_seed() -> None:
             help="The same seed with the same settings gives the same text. "
             "Empty: each text gets a new one.",
         )
-        if st.button("Roll", icon=":material/casino:", help="Put a random seed here"):
-            _fill_now({"seed": str(roll_seed())})
+        # What is pressed here is done before anything is drawn, so no next click can overtake it.
+        st.button(
+            "Roll",
+            icon=":material/casino:",
+            help="Put a random seed here",
+            on_click=lambda: fill({"seed": str(roll_seed())}),
+        )
         last = st.session_state.get(LAST_SEED)
         if value_of("seed"):
-            if st.button("Release", icon=":material/lock_open:", help="A new seed for each text"):
-                _fill_now({"seed": ""})
-        elif st.button(
-            "Keep",
-            icon=":material/lock:",
-            disabled=last is None,
-            help="Write the next texts with the last one's seed too",
-        ):
-            _fill_now({"seed": str(last)})
+            st.button(
+                "Release",
+                icon=":material/lock_open:",
+                help="A new seed for each text",
+                on_click=fill,
+                args=({"seed": ""},),
+            )
+        else:
+            st.button(
+                "Keep",
+                icon=":material/lock:",
+                disabled=last is None,
+                help="Write the next texts with the last one's seed too",
+                on_click=fill,
+                args=({"seed": str(last)},),
+            )
 
 
 def _draw_presets() -> None:
@@ -197,12 +210,8 @@ def _draw_presets() -> None:
         help="Settings to begin with: Precise keeps to the likeliest, Bold dares more.",
     )
     if pressed is not None and pressed != chosen:
-        _fill_now(asdict(PRESETS[pressed]))
-
-
-def _fill_now(values: Mapping[str, Any]) -> None:
-    fill(values)
-    st.rerun()
+        fill(asdict(PRESETS[pressed]))
+        st.rerun()
 
 
 def _draw_temperature(name: str, key: str) -> None:

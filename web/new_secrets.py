@@ -1,10 +1,9 @@
 """New keys and passwords whose person has not put them away yet: shown until then, in one tab.
 
-A tab that was loaded anew shows what the one before it was given.
-
 Whoever clicks elsewhere ends the run that was to show one, wherever that run is; nobody could ever
 see the secret then. So it is kept here in the moment in which the API gives it, and every page of
-that tab shows it until "Done". It is in memory alone, ends with the login, and after ten minutes.
+that tab shows it until "Done"; where the tab is gone, as after a reload, any other of its login. It
+is in memory alone, and ends with the login or after ten minutes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class NewSecrets:
 
     def __init__(
         self,
-        tab_is_open: Callable[[str], bool] = lambda _tab: True,
+        tab_is_open: Callable[[str], bool],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tab_is_open, self._clock = tab_is_open, clock

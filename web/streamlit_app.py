@@ -63,7 +63,7 @@ elif recognised[1].must_change_password:
     page = st.navigation(first_password_pages(), position="hidden")
 else:
     page = st.navigation(logged_in_pages(recognised[1]), position="sidebar")
-    held = browser_session.new_secrets(services)
+    held = browser_session.new_secrets(services, recognised[0])
     draw_new_secrets(held, services.new_secrets)
     with st.sidebar:
         draw_sidebar(services, *recognised)

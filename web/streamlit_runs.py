@@ -13,8 +13,8 @@ Read in Streamlit 1.67, `AppSession.request_rerun`, whose comments know of the d
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
+from streamlit.proto.ClientState_pb2 import ClientState
 from streamlit.runtime.app_session import AppSession
 from streamlit.runtime.scriptrunner_utils.script_requests import ScriptRequestType
 
@@ -25,12 +25,12 @@ _request_rerun = AppSession.request_rerun
 
 def lose_nothing() -> None:
     """Let all sessions of this process wait for what was drawn; a second call changes nothing."""
+    # Nothing that Streamlit offers comes between a request and the run that it begins.
     AppSession.request_rerun = _request_rerun_in_turn  # type: ignore[assignment, method-assign]
 
 
-def _request_rerun_in_turn(session: AppSession, client_state: Any) -> None:
-    of_a_part = client_state is not None and bool(client_state.fragment_id)
-    if of_a_part and _is_ending(session):
+def _request_rerun_in_turn(session: AppSession, client_state: ClientState | None) -> None:
+    if client_state is not None and client_state.fragment_id and _is_ending(session):
         if not client_state.is_auto_rerun:
             loop = asyncio.get_running_loop()
             loop.call_later(AGAIN_SECONDS, _request_rerun_in_turn, session, client_state)
@@ -43,5 +43,6 @@ def _is_ending(session: AppSession) -> bool:
 
     A run that is drawn anew as a whole needs not wait: it draws all of it again.
     """
-    runner = session._scriptrunner  # noqa: SLF001  # nothing public tells of it
+    # Nothing public tells whether a runner takes requests still.
+    runner = session._scriptrunner  # noqa: SLF001
     return runner is not None and runner._requests._state is ScriptRequestType.STOP  # noqa: SLF001

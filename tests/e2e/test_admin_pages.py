@@ -65,7 +65,6 @@ def test_a_key_is_rotated_in_two_clicks(api, admin_tab):
     ]
     question.wait_for(state="detached")
     admin_tab.idle()
-    admin_tab.picture("new-key")
     admin_tab.page.get_by_text("Issue a key").scroll_into_view_if_needed()
     admin_tab.button("Done").click()
     admin_tab.page.get_by_text(NEW_KEY).wait_for(state="detached")

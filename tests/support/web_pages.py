@@ -34,6 +34,15 @@ def page(name: str, user: str = "ada") -> AppTest:
     return app
 
 
+def admin_page(tab: str) -> AppTest:
+    """Return the page that an admin has opened at one of its tabs."""
+    app = log_in("root")
+    app.session_state["admin_tab"] = tab
+    app.switch_page("app_pages/admin.py").run()
+    assert not app.exception
+    return app
+
+
 def button(app: AppTest, label: str):
     return next(button for button in app.button if button.label == label)
 

@@ -9,7 +9,6 @@ import pytest
 from tests.support.fake_api import Refusal
 from tests.support.web_pages import button, field, labels, log_in, open_app, page, press
 from tests.support.web_parts import PASSWORD, password_hash
-from web.new_secrets import NewSecret
 
 EASY = 'Too easy to guess: your name, "password" or a repetition will not do.'
 pytestmark = pytest.mark.usefixtures("parts")
@@ -143,18 +142,6 @@ def test_a_new_key_outlasts_a_change_of_the_password(fake_api, users):
     _api_changes_it(fake_api, users)
     _change(app)
     assert [code.value for code in app.code] == [key]
-
-
-def test_done_puts_away_what_was_shown_and_no_more(fake_api, users, parts):
-    """A key that came in the moment of the click was seen by nobody: it is shown."""
-    key = _rotated(fake_api, users)
-    app = page("my_key")
-    field(app, "I know where else this key is used").set_value(True).run()
-    press(app, "Rotate")
-    tab = parts.new_secrets._held[0]
-    parts.new_secrets.keep(tab.tab, tab.login_id, NewSecret("Another.", "unseen"))
-    assert [code.value for code in press(app, "Done").code] == ["unseen", key]
-    assert not press(app, "Done").code
 
 
 def test_a_rotation_can_be_cancelled_from_the_page(fake_api, users):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.support.fake_api import Refusal
-from tests.support.web_pages import button, field, labels, log_in, press
+from tests.support.web_pages import admin_page, button, field, labels, log_in, press
 from web.admin_desk import TO_CONFIRM, AdminDesk
 from web.admin_keys import TO_ROTATE
 
@@ -45,14 +45,6 @@ def admin_api(fake_api):
     return fake_api
 
 
-def _admin(tab):
-    app = log_in("root")
-    app.session_state["admin_tab"] = tab
-    app.switch_page("app_pages/admin.py").run()
-    assert not app.exception
-    return app
-
-
 def test_the_admin_page_is_not_there_for_others(admin_api):
     """It is not in their pages, and the API is not asked in their name."""
     app = log_in()
@@ -63,7 +55,7 @@ def test_the_admin_page_is_not_there_for_others(admin_api):
 
 def test_an_admin_whose_role_is_taken_away_loses_the_page_at_once(users, parts, admin_api):
     """The role is that of now, not of the login."""
-    app = _admin("Keys")
+    app = admin_page("Keys")
     users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
     parts.accounts.refresh()
     asked = len(admin_api.calls)
@@ -74,7 +66,7 @@ def test_an_admin_whose_role_is_taken_away_loses_the_page_at_once(users, parts, 
 
 def test_the_load_is_not_asked_for_once_the_role_is_gone(users, parts, admin_api, monkeypatch):
     """The panel draws itself between two looks of the page: it looks at its reader each time."""
-    app = _admin("Load")
+    app = admin_page("Load")
 
     def role_taken_away(_desk):
         users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
@@ -101,7 +93,7 @@ def test_the_load_is_not_asked_for_once_the_role_is_gone(users, parts, admin_api
 def test_no_question_outlives_the_role(users, parts, monkeypatch, dialog):
     """A dialog draws itself, also for its answer: it looks at its reader each time."""
     tab, asked, drawn_before = dialog
-    app = _admin(tab)
+    app = admin_page(tab)
 
     def role_taken_away(*_args, **_named):
         users.accounts["root"] = replace(users.accounts["root"], roles=frozenset())
@@ -114,55 +106,17 @@ def test_no_question_outlives_the_role(users, parts, monkeypatch, dialog):
     assert not {"Rotate now", "Yes, do it"} & set(labels(app))
 
 
-def test_an_issued_key_is_shown_once(admin_api):
-    """It is there until it was put away, whatever is done meanwhile, and then gone."""
-    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
-    app = _admin("Keys")
-    field(app, "Name of the key").set_value(" ci2 ")
-    press(app, "Issue")
-    assert [code.value for code in app.code] == ["qg_live_brand_new"]
-    body = next(call.body for call in admin_api.calls if call.method == "POST")
-    assert (body["tenant"], body["name"], body["scopes"]) == ("acme", "ci2", ["generate"])
-    assert "qg_live_brand_new" not in repr(app.session_state._state._state)
-    app.switch_page("app_pages/usage.py").run()
-    assert [code.value for code in app.code] == ["qg_live_brand_new"]
-    assert not press(app, "Done").code
-
-
-def test_all_new_keys_are_shown_until_they_were_put_away(admin_api):
-    """The newest first, each with what it is of: no one takes the place of another."""
-    app = _admin("Keys")
-    for name in ("ci", "cd"):
-        admin_api.answers["POST /v1/admin/keys"] = {"key": f"qg_live_{name}"}
-        field(app, "Name of the key").set_value(name)
-        press(app, "Issue")
-    assert [code.value for code in app.code] == ["qg_live_cd", "qg_live_ci"]
-    assert ["cd" in told.value for told in app.warning] == [True, False]
-    assert not press(app, "Done").code
-
-
 def _say_yes(app, admin_api):
     """Answer the open question, before which nothing was asked of the API."""
     assert not [call for call in admin_api.calls if call.method in ("POST", "PATCH")]
     press(app, "Yes, do it")
 
 
-def test_a_second_click_issues_no_second_key(admin_api):
-    """It ends the run that the first began, and shows what that had been given."""
-    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new"}
-    app = _admin("Keys")
-    field(app, "Name of the key").set_value("ci")
-    press(app, "Issue")
-    press(app, "Issue")
-    assert [code.value for code in app.code] == ["qg_live_brand_new"]
-    assert len([call for call in admin_api.calls if call.method == "POST"]) == 1
-
-
 def test_nobody_takes_their_own_rights_by_a_click(admin_api):
     """An administrator's own row offers neither the role nor the state."""
     me = {"user": "root", "tenant": "acme", "roles": ["admin"], "state": "active"}
     admin_api.answers["GET /v1/admin/users"] = {"users": [me]}
-    app = _admin("Users")
+    app = admin_page("Users")
     field(app, "User").set_value("root").run()
     assert button(app, "Make a user").disabled
     assert button(app, "Disable user").disabled
@@ -172,7 +126,7 @@ def test_nobody_takes_their_own_rights_by_a_click(admin_api):
 def test_an_issued_key_is_in_the_list_at_once(admin_api):
     """The list is asked for after the key was issued, in the same run."""
     admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_brand_new", "key_id": "C"}
-    app = _admin("Keys")
+    app = admin_page("Keys")
     field(app, "Name of the key").set_value("ci2")
     press(app, "Issue")
     asked = [f"{call.method} {call.path}" for call in admin_api.calls if "/admin/" in call.path]
@@ -182,7 +136,7 @@ def test_an_issued_key_is_in_the_list_at_once(admin_api):
 def test_only_active_keys_can_be_rotated_or_revoked(admin_api):
     """A revoked key is not offered, and the reason goes along."""
     admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/revoke"] = {"state": "revoked"}
-    app = _admin("Keys")
+    app = admin_page("Keys")
     chosen = next(box for box in app.selectbox if box.label == "Key")
     assert chosen.options == ["ci · AAAAAAAAAAAA"]
     assert button(app, "Rotate").disabled  # nothing is chosen beforehand
@@ -203,7 +157,7 @@ def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
     admin_api.answers["GET /v1/admin/keys"] = {"keys": keys}
     key = f"qg_live_{'n' * 12}_made-up"
     admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/rotate"] = {"key": key}
-    app = _admin("Keys")
+    app = admin_page("Keys")
     next(box for box in app.selectbox if box.label == "Key").set_value("AAAAAAAAAAAA").run()
     press(app, "Rotate")
     assert users.kept == [("ada", key)]
@@ -214,7 +168,7 @@ def test_a_forwarded_key_is_rotated_without_showing_it(admin_api, users):
 def test_a_row_asks_one_question_before_its_key_is_rotated(admin_api):
     """Nothing is done before the answer; a key that is gone meanwhile is not asked about."""
     admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/rotate"] = {"key": "qg_live_brand_new"}
-    app = _admin("Keys")
+    app = admin_page("Keys")
     app.session_state[TO_ROTATE] = "AAAAAAAAAAAA"
     app.run()
     assert not [call for call in admin_api.calls if call.method == "POST"]
@@ -231,7 +185,7 @@ def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
     admin_api.answers["PATCH /v1/admin/tenants/acme"] = Refusal(
         409, "conflict", detail="acme *cannot* be disabled"
     )
-    app = _admin("Tenants")
+    app = admin_page("Tenants")
     next(box for box in app.selectbox if box.placeholder == "Choose a tenant").set_value(
         "acme"
     ).run()
@@ -243,7 +197,7 @@ def test_a_refused_change_is_told_in_the_apis_sentence(admin_api):
 def test_the_audit_can_be_verified(admin_api):
     """The answer says how many records are whole."""
     admin_api.answers["GET /v1/admin/audit/verify"] = {"whole": True, "records": 12}
-    assert "12 records" in press(_admin("Audit"), "Verify the chain").success[0].value
+    assert "12 records" in press(admin_page("Audit"), "Verify the chain").success[0].value
 
 
 def test_the_audit_is_searched_by_name_and_by_kind(admin_api):
@@ -256,7 +210,7 @@ def test_the_audit_is_searched_by_name_and_by_kind(admin_api):
             {"number": 3, "action": "key.revoke", "subject": "another"},
         ]
     }
-    app = _admin("Audit")
+    app = admin_page("Audit")
     assert list(app.dataframe[0].value["No."]) == ["3", "2", "1"]
     app.button_group[0].set_value("Keys").run()
     assert list(app.dataframe[0].value["No."]) == ["3", "2"]
@@ -271,21 +225,21 @@ def test_an_admins_key_without_the_scope_gets_a_sentence(admin_api, tab):
     """The web app's role is not enough: the API has its own word."""
     for path in ("keys", "tenants", "audit", "users", "load", "usage"):
         admin_api.answers[f"GET /v1/admin/{path}"] = Refusal(403, "missing_scope")
-    assert {error.value for error in _admin(tab).error} == {
+    assert {error.value for error in admin_page(tab).error} == {
         "Your API key does not allow this. Ask your administrator."
     }
 
 
 def test_only_the_open_panel_asks_the_api(admin_api):
     """Lists are read from the secret store: nobody waits for those of another panel."""
-    _admin("Audit")
+    admin_page("Audit")
     asked = {call.path for call in admin_api.calls if "/admin/" in call.path}
     assert asked == {"/v1/admin/audit?limit=1000", "/v1/admin/keys"}
 
 
 def test_the_load_is_told_in_numbers_and_reasons(admin_api):
     """What runs, what waits, how fast, and what was refused how often."""
-    app = _admin("Load")
+    app = admin_page("Load")
     assert [(one.label, one.value) for one in app.metric] == [
         ("Running", "2"),
         ("Waiting", "1"),
@@ -297,7 +251,7 @@ def test_the_load_is_told_in_numbers_and_reasons(admin_api):
 
 def test_tenants_show_their_days(admin_api):
     """A line of the last thirty days beside each tenant, and the sum."""
-    rows = _admin("Tenants").dataframe[0].value
+    rows = admin_page("Tenants").dataframe[0].value
     assert list(rows["30 days"][0]) == [0, 1200, 34]
     assert rows["Characters"][0] == "1,234"
 
@@ -313,7 +267,7 @@ def test_keys_are_found_by_words_by_disuse_and_by_expiry(admin_api):
     keys = [{**one, "state": "active"} for one in (old, soon)]
     admin_api.answers["GET /v1/admin/keys"] = {"keys": keys}
     admin_api.answers["GET /v1/admin/keys?unused_days=30"] = {"keys": keys[:1]}
-    app = _admin("Keys")
+    app = admin_page("Keys")
     for chosen, found in (("Unused for 30 days", ["old"]), ("Expiring", ["soon"])):
         _which(app).set_value(chosen)
         app.run()
@@ -327,7 +281,7 @@ def test_no_key_is_called_unused_while_nobody_knows(admin_api):
     """An admin revokes by that list: the API's sentence stands in its place."""
     why = "Nobody can say which were not used"
     admin_api.answers["GET /v1/admin/keys?unused_days=30"] = Refusal(409, "conflict", detail=why)
-    app = _admin("Keys")
+    app = admin_page("Keys")
     _which(app).set_value("Unused for 30 days")
     app.run()
     assert [why in one.value for one in app.error] == [True]
@@ -337,7 +291,7 @@ def test_no_key_is_called_unused_while_nobody_knows(admin_api):
 def test_a_user_is_added_with_a_password_that_is_shown_once(admin_api):
     """The admin hands it over; the web app keeps it nowhere."""
     admin_api.answers["POST /v1/admin/users"] = {"user": "mary", "password": "first of mary"}
-    app = _admin("Users")
+    app = admin_page("Users")
     field(app, "Name of the user").set_value("mary")
     press(app, "Add user")
     assert [code.value for code in app.code] == ["first of mary"]
@@ -358,7 +312,7 @@ def test_a_user_is_added_with_a_password_that_is_shown_once(admin_api):
 def test_a_user_is_changed_by_one_button_and_one_question(admin_api, label, method, path, body):
     """Each button is one call of the API, for the user that was chosen."""
     admin_api.answers[f"{method} /v1/admin/users/ada{path}"] = {"user": "ada", "password": "p"}
-    app = _admin("Users")
+    app = admin_page("Users")
     assert button(app, label).disabled
     field(app, "User").set_value("ada").run()
     press(app, label)
@@ -370,7 +324,7 @@ def test_a_user_is_changed_by_one_button_and_one_question(admin_api, label, meth
 def test_another_key_is_assigned_and_not_kept_in_the_form(admin_api):
     """It goes to the API and is gone from the page."""
     admin_api.answers["POST /v1/admin/users/ada/key"] = {"user": "ada"}
-    app = _admin("Users")
+    app = admin_page("Users")
     field(app, "User").set_value("ada").run()
     field(app, "Another API key to forward").set_value("qg_live_made_up")
     press(app, "Assign key")

@@ -5,12 +5,13 @@ from __future__ import annotations
 from tests.support.web_parts import Clock
 from web.new_secrets import HELD_SECONDS, NewSecret, NewSecrets
 
+OPEN = {"tab", "other", "gone"}.__contains__
 KEY, PASSWORD = NewSecret("A key.", "qg_live_made_up"), NewSecret("A password.", "made up")
 
 
 def test_a_secret_is_for_one_tab_of_one_login():
     """Neither another tab of the same person sees it, nor who logs in next in this one."""
-    held = NewSecrets(clock=Clock())
+    held = NewSecrets(OPEN, Clock())
     held.keep("tab", "login", KEY)
     held.keep("tab", "login", PASSWORD)
     assert held.of("tab", "login") == [KEY, PASSWORD]
@@ -23,7 +24,7 @@ def test_a_secret_is_for_one_tab_of_one_login():
 
 def test_a_secret_stays_in_the_tab_when_its_login_is_followed_by_another():
     """After a change of the password it is there as before."""
-    held = NewSecrets(clock=Clock())
+    held = NewSecrets(OPEN, Clock())
     held.keep("tab", "login", KEY)
     held.move("login", "next")
     held.end("login")
@@ -33,7 +34,7 @@ def test_a_secret_stays_in_the_tab_when_its_login_is_followed_by_another():
 def test_a_secret_that_nobody_puts_away_is_forgotten():
     """After ten minutes it is in memory no longer."""
     clock = Clock()
-    held = NewSecrets(clock=clock)
+    held = NewSecrets(OPEN, clock)
     held.keep("gone", "login", KEY)
     clock.now += HELD_SECONDS
     held.keep("tab", "other", PASSWORD)
