@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+from deploy.provide import BROWSERS
+
 FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -33,7 +34,7 @@ TIMEOUT_MS = 30_000
 
 def executable(playwrights_own: str) -> str:
     """Return a browser's path, or fail the test with one sentence."""
-    for name in NAMES:
+    for name in BROWSERS:
         if found := shutil.which(name):
             return found
     if Path(playwrights_own).exists():

@@ -90,6 +90,34 @@ def test_only_root_installs_for_the_whole_machine(commands, monkeypatch, euid, t
     assert not any("upgrade" in word for command in commands for word in command)
 
 
+@pytest.mark.parametrize(
+    ("has", "asked"),
+    [
+        ({"chromium-headless-shell", "chromium"}, ["chromium-headless-shell"]),
+        ({"chromium"}, ["chromium-headless-shell", "chromium"]),
+    ],
+)
+def test_the_lighter_browser_is_asked_for_first(monkeypatch, has, asked):
+    """The build without windows is taken where the system has it, the whole one elsewhere."""
+    installed, tried = set(), []
+
+    def attempt(command, _seconds):
+        package = command[-1]
+        if "install" not in command or package not in provide.BROWSERS:
+            return True
+        tried.append(package)
+        installed.update({package} & has)
+        return package in has
+
+    monkeypatch.setattr(provide, "attempt", attempt)
+    monkeypatch.setattr(provide, "driver_runs", lambda: True)
+    monkeypatch.setattr(provide, "find_browser", lambda: next(iter(installed), None))
+    monkeypatch.setattr(provide.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(provide.shutil, "which", lambda _name: "/usr/bin/apt-get")
+    assert provide.provide_browser() == f"Browser for the tests: {asked[-1]}"
+    assert tried == asked
+
+
 def test_a_driver_that_lacks_a_library_gets_it(commands, monkeypatch):
     """On a bare machine the browser may be there and Playwright's driver still not start."""
     monkeypatch.setattr(provide, "find_browser", lambda: "/usr/bin/chromium")
