@@ -146,7 +146,7 @@ def _change_user_form(desk: AdminDesk, people: Mapping[str, Mapping[str, Any]]) 
         desk.ask(f"{label} {named}?", "PATCH", path, {"state": other}, said)
     if third.button("Reset password", width="stretch", disabled=not chosen):
         said = f"This is the new first password of {plain(chosen or '')}."
-        question = f"Give {named} a new first password? The present one ends at once."
+        question = f"Give {named} a new first password? The present one ends within a minute."
         desk.ask(question, "POST", f"{path}/password", {}, said)
     with st.form("assign key", border=False):
         # A field of another name for the next key: this one's is gone from the tab's state then.

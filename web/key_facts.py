@@ -43,7 +43,18 @@ def rotation_facts(rotation: Mapping[str, Any]) -> str:
     if not isinstance(sunset, int):
         return "Both the old and the new secret work."
     moment = time.strftime("%d %B %Y, %H:%M UTC", time.gmtime(sunset))
+    grace = rotation.get("grace_seconds")
+    if not can_be_cancelled(rotation) and isinstance(grace, int):
+        return (
+            f"The new secret is in use. The old one ends {grace // 60} minutes after the first "
+            f"use of the new one, and on {moment} at the latest."
+        )
     return f"The old secret works until {moment} at the latest; the new one works already."
+
+
+def can_be_cancelled(rotation: Mapping[str, Any]) -> bool:
+    """Say whether a rotation may still be taken back: not by who asked with its new secret."""
+    return rotation.get("secret_used") != "new"
 
 
 def expiry_warning(document: Mapping[str, Any]) -> str | None:

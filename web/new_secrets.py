@@ -62,6 +62,11 @@ class NewSecrets:
         with self._lock:
             self._held = [held for held in self._held if held.new is not new]
 
+    def withdraw(self, key_id: str) -> None:
+        """Forget a key's secrets in every tab: they were taken back and open nothing."""
+        with self._lock:
+            self._held = [held for held in self._held if f"_{key_id}_" not in held.new.secret]
+
     def move(self, login_id: str, to_login_id: str) -> None:
         """Go on in another login of the same person: their password is another one."""
         with self._lock:

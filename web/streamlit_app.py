@@ -44,7 +44,6 @@ services = installed()
 recognised = browser_session.current(services)
 inside = recognised is not None and not recognised[1].must_change_password
 st.set_page_config(
-    page_title="Quillgate",
     page_icon=str(LOGO),
     layout="wide" if inside else "centered",
     initial_sidebar_state=SIDEBAR_PIXELS if inside else "collapsed",
@@ -69,5 +68,6 @@ else:
         draw_sidebar(services, *recognised)
         browser_session.look_again(services, shown=len(held))
 
+st.set_page_config(page_title=f"{page.title} · Quillgate")
 page.run()
 freeze_new_modules()

@@ -106,7 +106,7 @@ def as_json(text: Text) -> str:
     """Return a text with all that it takes to get it again, as a file."""
     told = {
         **text["settings"],
-        "model": text["model"],
+        "model": text["model"] or None,  # a text that was stopped was never told
         "continued_from": text["before"] or None,
         "text": text["text"],
         "finish_reason": text["finish_reason"],

@@ -50,7 +50,7 @@ class EngineStats:
     running: int
     waiting: int
     generated_chars: int  # since the start
-    chars_per_second: float  # lately, all rows together; 0.0 before it is known
+    chars_per_second: float  # lately, all rows together; 0.0 before it is known, or none runs
 
 
 class Engine:
@@ -103,7 +103,7 @@ class Engine:
                 running=self._scheduler.running,
                 waiting=self._scheduler.waiting,
                 generated_chars=self._rate.total,
-                chars_per_second=self._rate.per_second,
+                chars_per_second=self._rate.per_second if self._scheduler.running else 0.0,
             )
 
     def start(self) -> None:

@@ -339,7 +339,7 @@ def test_a_reader_who_never_reads_is_cut(server):
         sock.connect(("127.0.0.1", api.port))
         sock.sendall(request_for(num_chars=10_000, stream=True))
         api.wait_until(lambda: bool(api.events("generation.settled")), "settlement")
-    assert "read too slowly" in api.log
+    api.wait_until(lambda: "read too slowly" in api.log, "the reason")
     assert "Traceback" not in api.log
 
 

@@ -35,7 +35,8 @@ def _in(open_tab, web_server, person, **context) -> Tab:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_grave_on_any_page(web_world, answers, open_tab, axe, scheme):
-    """No serious and no critical violation, in light and in dark, with everything unfolded."""
+    """No serious and no critical violation, in light and in dark, with everything unfolded; each
+    page says in its title which it is."""
     found: dict[str, list[str]] = {}
 
     def look(name: str) -> None:
@@ -59,6 +60,7 @@ def test_axe_finds_nothing_grave_on_any_page(web_world, answers, open_tab, axe, 
     for name in ("Usage", "My API key", "Admin"):
         tab.go_to(name)
         look(name.lower().replace(" ", "-"))
+        tab.until(lambda title=f"{name} · Quillgate": tab.page.title() == title)
     for panel, seen in (
         ("Tenants", "Add a tenant"),
         ("Keys", "Issue a key"),
@@ -98,7 +100,7 @@ def test_the_login_needs_no_mouse(web_world, told_api, open_tab):
 
 
 def test_the_keyboard_goes_through_the_page_as_one_reads_it(adas_tab):
-    """What is asked for, what comes of it, and the settings; nothing twice."""
+    """What is asked for, what comes of it, and the settings; nothing twice, and one sees where."""
     tab = adas_tab
     stops = {
         "Prompt": tab.field("Prompt"),
@@ -116,6 +118,9 @@ def test_the_keyboard_goes_through_the_page_as_one_reads_it(adas_tab):
         if "More" in visited:
             break
     assert visited == list(stops)
+    link = tab.page.get_by_role("link", name="Usage")
+    link.focus()
+    assert link.evaluate("link => getComputedStyle(link).outlineStyle") == "solid"
 
 
 def test_a_phone_has_everything_without_scrolling_sideways(

@@ -180,7 +180,10 @@ def file_world(tmp_path: Path, redis_url: str) -> World:
     """Return an empty world over secrets in files."""
     from auth.secrets.file import FileSecretStore
 
-    return World(lambda: FileSecretStore(tmp_path / "secrets"), redis_url)
+    # Fifty writers at once wait for one another longer on a machine that is taken away.
+    return World(
+        lambda: FileSecretStore(tmp_path / "secrets", lock_timeout_seconds=100.0), redis_url
+    )
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import streamlit as st
 from auth.principal import Scope
 from web import browser_session
 from web.api_client import ApiError
-from web.key_facts import expiry_warning, key_facts, rotation_facts
+from web.key_facts import can_be_cancelled, expiry_warning, key_facts, rotation_facts
 from web.password_form import draw_password_form
 from web.sentences import plain, sentence, told_by_api
 from web.services import installed
@@ -35,6 +35,12 @@ def conflict(error: ApiError) -> str:
     return told_by_api(error) if error.code == "conflict" and error.detail else sentence(error)
 
 
+def cancel() -> None:
+    """Take the new secret back; nothing shows it any longer."""
+    services.key_rotation.cancel_own(account.username)
+    services.new_secrets.withdraw(str(view.document.get("key_id")))
+
+
 def rotate() -> None:
     """Give the key a new secret, which every page shows until it was put away."""
     key = services.key_rotation.own(account.username)
@@ -61,13 +67,11 @@ if rotation and may_rotate:
     with st.container(border=True):
         st.subheader("A rotation is under way")
         st.markdown(plain(rotation_facts(rotation)))
-        if st.button("Cancel rotation", help="Works until the new secret is used anywhere."):
+        if can_be_cancelled(rotation) and st.button(
+            "Cancel rotation", help="Works until the new secret is used anywhere."
+        ):
             try:
-                browser_session.once(
-                    services,
-                    "cancel own rotation",
-                    lambda: services.key_rotation.cancel_own(account.username),
-                )
+                browser_session.once(services, "cancel own rotation", cancel)
             except ApiError as exc:
                 st.error(conflict(exc), icon=":material/error:")
             else:
@@ -79,7 +83,8 @@ elif may_rotate:
         st.subheader("Rotate")
         st.markdown(
             "Gives the key a new secret. This web app goes on with it by itself; other programs "
-            "that use the key have a week to change over."
+            "that use the key have a week to change over, but only an hour once one of them, or "
+            "this web app, has used the new secret."
         )
         sure = st.checkbox("I know where else this key is used", key="sure_to_rotate")
         if st.button("Rotate", icon=":material/autorenew:", disabled=not sure):

@@ -152,6 +152,22 @@ def test_what_cannot_be_encoded_is_refused_by_name(make):
     assert engine.stats().waiting == engine.stats().running == 0
 
 
+def test_the_speed_is_that_of_what_runs(make):
+    """Its last measurement is kept for the next text, and told of none that runs no longer."""
+    engine = make(start=False)
+    hold = Hold(engine)
+    engine.start()
+    one = engine.submit(ask())
+    wait_until(lambda: engine.stats().running == 1)
+    engine._rate.per_second = 100.0
+    assert engine.stats().chars_per_second == 100.0
+    hold.go_on()
+    one.result(WAIT)
+    wait_until(lambda: engine.stats().running == 0)
+    assert engine.stats().chars_per_second == 0.0
+    assert engine._rate.per_second
+
+
 def test_a_full_queue_refuses(make):
     """Beyond slots and queue a request is refused at once, with a time to come back."""
     engine = make(start=False, slots=1, queue_limit=3, tenant_queue_limit=2)

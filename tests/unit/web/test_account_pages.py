@@ -159,6 +159,26 @@ def test_a_rotation_can_be_cancelled_from_the_page(fake_api, users):
     assert users.kept[-1] == ("ada", users.key)
 
 
+def test_a_rotation_that_is_cancelled_takes_its_key_off_the_page(fake_api, users):
+    """What stands above every page until "Done" must not be a key that is dead."""
+    app = page("my_key")
+    fake_api.account |= {"key_id": "n" * 12, "rotation": {"deadline": 1_900_000_000}}
+    fake_api.answers["DELETE /v1/key/rotation"] = {"forwarded_for": ["ada"]}
+    field(app, "I know where else this key is used").set_value(True).run()
+    key = _rotated(fake_api, users)
+    assert [code.value for code in press(app, "Rotate").code] == [key]
+    fake_api.account["rotation"] = None
+    press(app, "Cancel rotation")
+    assert not app.code
+
+
+def test_a_rotation_whose_new_secret_is_used_cannot_be_cancelled(fake_api):
+    """A button that can only fail is not offered."""
+    fake_api.account["rotation"] = {"deadline": 1_900_000_000, "secret_used": "new"}
+    app = page("my_key")
+    assert "Cancel rotation" not in [button.label for button in app.button]
+
+
 def test_a_used_rotation_is_told_in_the_apis_sentence(fake_api):
     """The API has the last word on whether it can be taken back."""
     fake_api.account["rotation"] = {"deadline": 1_900_000_000, "sunset_at": None}

@@ -321,6 +321,17 @@ def test_a_user_is_changed_by_one_button_and_one_question(admin_api, label, meth
     assert [(call.path, call.body) for call in sent] == [(f"/v1/admin/users/ada{path}", body)]
 
 
+def test_what_an_admin_changed_of_a_user_counts_here_at_once(admin_api, users, parts):
+    """Who was just told a first password is let in with it, and not with the one before."""
+    admin_api.answers["POST /v1/admin/users/ada/password"] = {"user": "ada", "password": "p"}
+    app = admin_page("Users")
+    field(app, "User").set_value("ada").run()
+    press(app, "Reset password")
+    users.accounts["ada"] = replace(users.accounts["ada"], must_change_password=True)
+    _say_yes(app, admin_api)
+    assert parts.accounts.find("ada").must_change_password
+
+
 def test_another_key_is_assigned_and_not_kept_in_the_form(admin_api):
     """It goes to the API and is gone from the page."""
     admin_api.answers["POST /v1/admin/users/ada/key"] = {"user": "ada"}

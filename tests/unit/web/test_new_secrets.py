@@ -56,3 +56,15 @@ def test_a_tab_that_was_loaded_anew_shows_what_it_was_given():
     open_tabs.remove("before")
     assert held.of("after", "login") == [KEY]
     assert held.of("after", "another's login") == []
+
+
+def test_a_secret_that_is_taken_back_is_shown_nowhere():
+    """Whoever copied it from another tab would hold a key that opens nothing; others' stay."""
+    held = NewSecrets(OPEN, Clock())
+    taken_back, other = (NewSecret("A key.", f"qg_live_{one}_made_up") for one in ("one", "two"))
+    held.keep("tab", "login", taken_back)
+    held.keep("other", "elsewhere", taken_back)
+    held.keep("tab", "login", other)
+    held.withdraw("one")
+    assert held.of("tab", "login") == [other]
+    assert held.of("other", "elsewhere") == []
