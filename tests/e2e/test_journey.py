@@ -8,6 +8,7 @@ import threading
 
 import psutil
 import pytest
+from playwright.sync_api import TimeoutError as NotSeen
 
 from auth.audit import Actor
 from auth.embedded_redis import ensure
@@ -322,8 +323,15 @@ def _open_admin(tab, panel):
 
 
 def _choose(tab, box, option):
-    tab.page.get_by_role("combobox", name=box).last.click()
-    tab.page.get_by_role("option", name=option).click()
+    """Choose from a list; it is opened again if the page was drawn anew just then and closed it."""
+    listed = tab.page.get_by_role("option", name=option)
+    for _ in range(10):
+        tab.page.get_by_role("combobox", name=box).last.click()
+        with contextlib.suppress(NotSeen):
+            listed.wait_for(timeout=3_000)
+            break
+        tab.page.keyboard.press("Escape")
+    listed.click()
     tab.idle()
 
 
