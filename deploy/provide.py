@@ -103,12 +103,15 @@ def provide_redis() -> str:
     return f"No Redis server: install redis-server or set REDIS_URL ({LOG} says what was tried)."
 
 
+def browser_on_path() -> str | None:
+    """Return the first Chromium that the PATH has, None if it has none."""
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
 def find_browser() -> str | None:
     """Return a Chromium from the PATH, else Playwright's own, else None."""
-    for name in BROWSERS:
-        found = shutil.which(name)
-        if found:
-            return found
+    if found := browser_on_path():
+        return found
     from playwright.sync_api import sync_playwright
 
     # On a bare machine the driver itself may lack a library, and says so with a plain Exception.

@@ -60,6 +60,8 @@ class AdminDesk:
             answer = self._services.user_api.send(self.username, method, f"/v1/admin/{path}", body)
             if path.startswith("users"):
                 self._services.accounts.refresh()  # who was just told a password tries it at once
+            if path.endswith("/revoke"):
+                self._services.new_secrets.withdraw(path.split("/")[1])
             if secret := _secret_in(answer):
                 browser_session.keep_new_secret(self._services, self._session, done, secret)
             return answer

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from deploy.provide import BROWSERS
+from deploy.provide import browser_on_path
 
 FLAGS = [
     "--no-sandbox",
@@ -34,9 +33,8 @@ TIMEOUT_MS = 30_000
 
 def executable(playwrights_own: str) -> str:
     """Return a browser's path, or fail the test with one sentence."""
-    for name in BROWSERS:
-        if found := shutil.which(name):
-            return found
+    if found := browser_on_path():
+        return found
     if Path(playwrights_own).exists():
         return playwrights_own
     return pytest.fail(NONE_FOUND, pytrace=False)

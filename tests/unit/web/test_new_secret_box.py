@@ -32,6 +32,19 @@ def test_an_issued_key_is_shown_once(admin_api):
     assert not press(app, "Done").code
 
 
+def test_a_key_that_is_revoked_is_shown_no_longer(admin_api):
+    """Whoever copied it after that would hold a key that opens nothing."""
+    admin_api.answers["POST /v1/admin/keys"] = {"key": "qg_live_AAAAAAAAAAAA_made-up"}
+    admin_api.answers["POST /v1/admin/keys/AAAAAAAAAAAA/revoke"] = {"state": "revoked"}
+    app = admin_page("Keys")
+    field(app, "Name of the key").set_value("ci")
+    assert press(app, "Issue").code
+    next(box for box in app.selectbox if box.label == "Key").set_value("AAAAAAAAAAAA").run()
+    field(app, "Reason of a revocation").set_value("leaked")
+    press(press(app, "Revoke"), "Yes, do it")
+    assert not app.code
+
+
 def test_all_new_keys_are_shown_until_they_were_put_away(admin_api):
     """The newest first, each with what it is of: no one takes the place of another."""
     app = admin_page("Keys")
